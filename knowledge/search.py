@@ -1,0 +1,316 @@
+"""A question → the passages that answer it: dense and lexical search side by side, fused by score.
+
+Without the vector index or the embedding model the search goes on with words alone, and says so in `Found.without`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, select
+
+from bot.db import Database
+from bot.errors import ModelError, SearchError
+from bot.settings import Settings
+from bot.tables import Chunk, Document, KnowledgeBase
+from bot.types import Passage
+from knowledge.embed import EmbedTexts, Vectors, make_embedders
+from knowledge.fuse import fuse, lexical_weight
+from knowledge.index import VectorIndex
+from knowledge.lexical import LIMIT_CHUNKS, Lexicon, coverage
+from knowledge.terms import lines_to_index, mostly_latin, terms
+
+logger = logging.getLogger(__name__)
+
+DEPTH = 50  # candidates from each side
+MAX_QUESTION_CHARS = 2000  # longer ones are cut: what stands in front is asked
+KEPT_QUESTIONS = 512  # vectors of recent questions, 1.5 kB each
+READ_ROWS = 500
+
+Ids = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A passage that one of the two searches found. Ranks count from 1; none: not among the first DEPTH of that side."""
+
+    chunk_id: int
+    score: float
+    dense: float | None
+    lexical: float
+    dense_rank: int | None
+    lexical_rank: int | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found and how. ms: time per step. candidates: all that were fused, best first.
+
+    without: why the dense side is missing, in words; none when both sides answered.
+    """
+
+    passages: list[Passage]
+    candidates: list[Candidate] = field(default_factory=list)
+    ms: Mapping[str, float] = field(default_factory=dict)
+    without: str | None = None
+
+
+@dataclass(frozen=True)
+class _Base:
+    id: int
+    embedding: str
+    revision: int
+
+
+class Searcher:
+    """Search over knowledge bases. Holds what is worth keeping between questions: the lexical indexes, one per base and
+    brought up to date by the base's revision, and the vectors of recent questions. Threads share it.
+    """
+
+    def __init__(self, db: Database, settings: Settings, embed: EmbedTexts | None = None) -> None:
+        """embed: asks a provider's embedding model; without it only bases with the built-in one have a dense side."""
+        self._db = db
+        self._index = VectorIndex(settings.milvus_uri, settings.milvus_token)
+        self._embedders = make_embedders(embed)
+        self._lock = threading.Lock()
+        self._base_locks: dict[int, threading.Lock] = {}
+        self._lexicons: dict[int, tuple[int, Lexicon]] = {}
+        self._questions: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+
+    def close(self) -> None:
+        self._index.close()
+
+    def search(self, bases: Sequence[str], question: str, top_k: int = 5, min_score: float = 0.35) -> list[Passage]:
+        """The passages of these bases (by name) that answer the question best, best first, possibly none.
+
+        top_k: at most so many, 1 to 50. min_score: 0 to 1; weaker ones are left out. Unknown bases hold nothing.
+        Raises StoreError when the database does not answer; without the vector index it searches by words alone.
+        """
+        return self.explain(bases, question, top_k, min_score).passages
+
+    def explain(self, bases: Sequence[str], question: str, top_k: int = 5, min_score: float = 0.35) -> Found:
+        """As `search`, with ranks, parts of the scores and the time per step."""
+        return self.search_many(bases, [question], top_k, min_score)[0]
+
+    def search_many(
+        self, bases: Sequence[str], questions: Sequence[str], top_k: int = 5, min_score: float = 0.35
+    ) -> list[Found]:
+        """As `explain`, for several questions at once, which is cheaper a question. Times are a question's share."""
+        if not questions:
+            return []
+        clock = _Clock(len(questions))
+        asked = [question[:MAX_QUESTION_CHARS] for question in questions]
+        with self._db.read() as session:
+            known = _known_bases(session, bases)
+        if not known:
+            return [Found([], ms=clock.ms) for _ in asked]
+        lexicons = [self._lexicon(base) for base in known]
+        clock.mark("open")
+        covered = [coverage(lexicons, terms(question)) for question in asked]
+        clock.mark("lexical")
+        dense, vectors, without = self._dense(known, asked, clock)
+        with self._db.read() as session:
+            candidates = []
+            for number, question in enumerate(asked):
+                question_vectors = {name: rows[number] for name, rows in vectors.items()}
+                candidates.append(self._fused(session, known, question, covered[number], dense[number], question_vectors))
+            clock.mark("fuse")
+            passages = _passages(session, known, candidates, top_k, min_score)
+        clock.mark("read")
+        return [Found(chosen, fused, clock.ms, without) for chosen, fused in zip(passages, candidates, strict=True)]
+
+    def _dense(
+        self, bases: list[_Base], asked: list[str], clock: _Clock
+    ) -> tuple[list[dict[int, float]], dict[str, Vectors], str | None]:
+        """For each question: chunk id → cosine, nearest first. Then the questions' vectors by embedding, and what failed."""
+        nearest: list[dict[int, float]] = [{} for _ in asked]
+        vectors: dict[str, Vectors] = {}
+        without = None
+        for embedding in dict.fromkeys(base.embedding for base in bases):
+            try:
+                vectors[embedding] = self._question_vectors(embedding, asked)
+                clock.mark("embed")
+                base_ids = [base.id for base in bases if base.embedding == embedding]
+                hits = self._index.search(embedding, base_ids, vectors[embedding], DEPTH)
+                for found, (ids, cosines) in zip(nearest, hits, strict=True):
+                    found.update(zip(ids.tolist(), cosines.tolist(), strict=True))
+            except (SearchError, ModelError) as error:
+                without = str(error)
+                logger.warning("search without vectors: service=%s", error.service)
+            clock.mark("dense")
+        return nearest, vectors, without
+
+    def _question_vectors(self, embedding: str, asked: list[str]) -> Vectors:
+        with self._lock:
+            known = {text: self._questions[embedding, text] for text in asked if (embedding, text) in self._questions}
+        missing = list(dict.fromkeys(text for text in asked if text not in known))
+        known |= zip(missing, self._embedders(embedding).questions(missing), strict=True)
+        with self._lock:
+            for text in missing:
+                self._questions[embedding, text] = known[text].copy()  # a row of its own, not a view of the whole batch
+            while len(self._questions) > KEPT_QUESTIONS:
+                self._questions.popitem(last=False)
+        return np.stack([known[text] for text in asked])
+
+    def _fused(
+        self,
+        session: Session,
+        bases: list[_Base],
+        question: str,
+        covered: tuple[Ids, Scores],
+        dense: dict[int, float],
+        vectors: dict[str, Vectors],
+    ) -> list[Candidate]:
+        ids, scores = covered
+        lexical_best = _best(ids, scores, DEPTH)
+        dense_best = sorted(dense, key=lambda chunk_id: -dense[chunk_id])[:DEPTH]
+        union = np.array(list(dict.fromkeys([*lexical_best, *dense_best])), dtype=np.int64)
+        if not len(union):
+            return []
+        cosines = dense | _stored_cosines(session, [i for i in union.tolist() if i not in dense], bases, vectors)
+        cosine = np.array([cosines.get(chunk_id, np.nan) for chunk_id in union.tolist()], dtype=np.float32)
+        lexical = _looked_up(ids, scores, union)
+        embedding = next(iter(vectors), bases[0].embedding)
+        score = fuse(lexical, cosine, self._embedders(embedding).scale, lexical_weight(mostly_latin(question)))
+        lexical_rank = {chunk_id: rank for rank, chunk_id in enumerate(lexical_best, 1)}
+        dense_rank = {chunk_id: rank for rank, chunk_id in enumerate(dense_best, 1)}
+        found = [
+            Candidate(
+                chunk_id,
+                float(score[row]),
+                None if np.isnan(cosine[row]) else float(cosine[row]),
+                float(lexical[row]),
+                dense_rank.get(chunk_id),
+                lexical_rank.get(chunk_id),
+            )
+            for row, chunk_id in enumerate(union.tolist())
+        ]
+        return sorted(found, key=lambda candidate: (-candidate.score, candidate.chunk_id))
+
+    def _lexicon(self, base: _Base) -> Lexicon:
+        with self._lock:
+            lock = self._base_locks.setdefault(base.id, threading.Lock())
+        with lock:
+            revision, lexicon = self._lexicons.get(base.id, (-1, Lexicon()))
+            if revision != base.revision:
+                with self._db.read() as session:
+                    lexicon = _refreshed(session, base, lexicon)
+                self._lexicons[base.id] = (base.revision, lexicon)
+            return lexicon
+
+
+class _Clock:
+    """Milliseconds per step, shared out over `parts` questions."""
+
+    def __init__(self, parts: int) -> None:
+        self.ms: dict[str, float] = {}
+        self._parts = parts
+        self._last = time.perf_counter()
+
+    def mark(self, step: str) -> None:
+        now = time.perf_counter()
+        self.ms[step] = round(self.ms.get(step, 0.0) + (now - self._last) * 1000 / self._parts, 3)
+        self._last = now
+
+
+def _known_bases(session: Session, names: Sequence[str]) -> list[_Base]:
+    rows = session.exec(
+        select(KnowledgeBase.id, KnowledgeBase.embedding, KnowledgeBase.revision)
+        .where(col(KnowledgeBase.name).in_(list(names)))
+        .order_by(col(KnowledgeBase.id))
+    )
+    return [_Base(id or 0, embedding, revision) for id, embedding, revision in rows]
+
+
+def _refreshed(session: Session, base: _Base, lexicon: Lexicon) -> Lexicon:
+    query = select(Chunk.id).where(Chunk.base_id == base.id, col(Chunk.enabled)).order_by(col(Chunk.id).desc())
+    now = np.array(sorted(id or 0 for id in session.exec(query.limit(LIMIT_CHUNKS))), dtype=np.int64)
+    had = lexicon.ids
+    added = now[~np.isin(now, had)].tolist()
+    new = []
+    for start in range(0, len(added), READ_ROWS):
+        rows = (
+            select(Chunk, Document.title)
+            .join(Document, col(Document.id) == col(Chunk.document_id))
+            .where(col(Chunk.id).in_(added[start : start + READ_ROWS]))
+            .order_by(col(Chunk.id))
+            .options(defer(Chunk.vector))  # type: ignore[arg-type]
+        )
+        for row, title in session.exec(rows):
+            new.append((row.id or 0, terms(lines_to_index((title, row.heading, row.question, row.text)))))
+    return lexicon.changed(new, had[~np.isin(had, now)])
+
+
+def _best(ids: Ids, scores: Scores, depth: int) -> list[int]:
+    best = np.argpartition(-scores, depth)[:depth] if depth < len(scores) else np.arange(len(scores))
+    best = best[scores[best] > 0]
+    order = np.lexsort((ids[best], -scores[best]))
+    return [int(chunk_id) for chunk_id in ids[best][order]]
+
+
+def _looked_up(ids: Ids, scores: Scores, wanted: Ids) -> Scores:
+    if not len(ids):
+        return np.zeros(len(wanted), dtype=np.float32)
+    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[place] == wanted, scores[place], 0).astype(np.float32)
+
+
+def _stored_cosines(
+    session: Session, chunk_ids: list[int], bases: list[_Base], vectors: dict[str, Vectors]
+) -> dict[int, float]:
+    """The cosines of passages that only the words found, from the vectors kept in their rows."""
+    if not chunk_ids or not vectors:
+        return {}
+    embeddings = {base.id: base.embedding for base in bases}
+    rows = session.exec(select(Chunk.id, Chunk.base_id, Chunk.vector).where(col(Chunk.id).in_(chunk_ids)))
+    cosines = {}
+    for chunk_id, base_id, stored in rows:
+        question = vectors.get(embeddings.get(base_id, ""))
+        if stored is not None and question is not None:
+            vector = np.frombuffer(stored, dtype=np.float32)
+            if vector.shape == question.shape:  # else the base's model has changed and this one is not yet embedded anew
+                cosines[chunk_id or 0] = float(vector @ question)
+    return cosines
+
+
+def _passages(
+    session: Session, bases: list[_Base], candidates: list[list[Candidate]], top_k: int, min_score: float
+) -> list[list[Passage]]:
+    """The best candidates of each question as passages, read in one go. Rows that are gone or switched off drop out."""
+    wanted = [[c for c in found if c.score >= min_score] for found in candidates]
+    read: dict[int, Passage] = {}
+    for extra in (2, len(wanted) and DEPTH):  # rows seldom are gone: read few, and more only where too few are left
+        short = [found for found in wanted if sum(c.chunk_id in read for c in found) < min(top_k, len(found))]
+        ids = {c.chunk_id for found in short for c in found[: top_k + extra]} - read.keys()
+        read |= _read_passages(session, sorted(ids), [base.id for base in bases])
+    return [[_scored(read[c.chunk_id], c) for c in found if c.chunk_id in read][:top_k] for found in wanted]
+
+
+def _read_passages(session: Session, ids: list[int], base_ids: list[int]) -> dict[int, Passage]:
+    found = {}
+    for start in range(0, len(ids), READ_ROWS):
+        query = (
+            select(Chunk, KnowledgeBase.name, Document.title, Document.url)
+            .join(Document, col(Document.id) == col(Chunk.document_id))
+            .join(KnowledgeBase, col(KnowledgeBase.id) == col(Chunk.base_id))
+            .where(col(Chunk.id).in_(ids[start : start + READ_ROWS]), col(Chunk.base_id).in_(base_ids), col(Chunk.enabled))
+            .options(defer(Chunk.vector))  # type: ignore[arg-type]
+        )
+        for row, base, title, url in session.exec(query):
+            found[row.id or 0] = Passage(
+                row.id or 0, row.document_id, base, title, row.heading, row.text, 0.0, url, row.question
+            )
+    return found
+
+
+def _scored(passage: Passage, candidate: Candidate) -> Passage:
+    return replace(passage, score=candidate.score, dense=candidate.dense, lexical=candidate.lexical)

@@ -1,0 +1,426 @@
+"""Models over the OpenAI-compatible protocol: streaming chat, short completions, embeddings. The only import of `openai`.
+
+Requests go out through the package's client (authentication, errors); the stream is read from the raw response, since
+building its typed chunks costs several times what reading them does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx2
+import openai
+
+from bot.breaker import Breaker
+from bot.errors import ModelError
+from bot.memory import estimate_tokens, message_tokens
+from bot.sse import Chunk, ThinkFilter, read_chunks, read_whole
+from bot.types import Usage
+
+ATTEMPTS = 3  # per endpoint
+BACKOFF_S = 0.3  # doubled with each attempt, with jitter
+LONGEST_WAIT_S = 10.0  # a Retry-After beyond it fails over instead
+EMBED_BATCH = 64
+SMALL_EMBED_BATCH = 10  # the least that a known provider (DashScope) takes
+MAX_CONNECTIONS = 1000
+MAX_KEPT_CONNECTIONS = 200
+RETRYABLE = frozenset({408, 409, 429})
+OPTIONAL = ("stream_options", "temperature", "max_tokens")  # left out where an endpoint refuses them by name
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. between_tokens_s holds for anything that shows life, reasoning too."""
+
+    connect_s: float = 5.0
+    first_token_s: float = 30.0
+    between_tokens_s: float = 30.0
+
+
+SHORT = Timeouts(connect_s=3.0, first_token_s=8.0, between_tokens_s=8.0)  # for steps that may be left out
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One model at one provider. context in tokens; prices per million tokens."""
+
+    provider: str
+    base_url: str
+    api_key: str = field(repr=False)
+    model: str
+    context: int = 32000
+    price_in: float = 0.0
+    price_out: float = 0.0
+    weight: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+BUILTIN = Endpoint(provider="builtin", base_url="", api_key="", model="builtin")
+Groups = Sequence[Sequence[Endpoint]]  # the primary model's providers, then those of each fallback model
+
+
+@dataclass
+class Outcome:
+    """What is known of a chat once it ended, however it ended."""
+
+    endpoint: Endpoint | None = None
+    finish: str = "stop"  # stop, length or filtered
+    usage: Usage = Usage()
+    estimated: bool = True  # the endpoint did not tell the usage
+    first_token_ms: float | None = None
+    malformed: int = 0  # chunks that could not be read
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # what failed on the way, for the trace
+
+    @property
+    def cost(self) -> float:
+        if self.endpoint is None:
+            return 0.0
+        paid = self.usage.prompt_tokens * self.endpoint.price_in + self.usage.completion_tokens * self.endpoint.price_out
+        return paid / 1_000_000
+
+
+class ChatStream:
+    """An answer as it comes: iterate over its pieces of text; `outcome` is whole when the iteration ended."""
+
+    def __init__(self, pieces: Callable[[Outcome], Iterator[str]]) -> None:
+        self.outcome = Outcome()
+        self._pieces = pieces(self.outcome)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def close(self) -> None:
+        """Stop listening; the connection is closed."""
+        self._pieces.close()  # type: ignore[attr-defined]
+
+
+class Llm:
+    """The clients of all endpoints, their breakers and what they were found to refuse. One per process, for all threads.
+
+    Nothing is opened before the first call, nor carried through a fork.
+    """
+
+    def __init__(self, timeouts: Timeouts = Timeouts(), sleep: Callable[[float], None] = time.sleep) -> None:
+        self.timeouts = timeouts
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._http: httpx2.Client | None = None
+        self._clients: dict[tuple[str, str], openai.OpenAI] = {}
+        self._breakers: dict[Endpoint, Breaker] = {}
+        self._refused: dict[tuple[str, str], frozenset[str]] = {}
+
+    # --- chat
+
+    def chat(
+        self,
+        groups: Groups,
+        messages: Sequence[Mapping[str, str]],
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeouts: Timeouts | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> ChatStream:
+        """Ask the endpoints of each group in turn until one speaks; then the answer is its.
+
+        Iterating raises ModelError: of the last endpoint when none spoke, or with code broken_stream and what was said
+        when one broke off.
+        """
+        body: dict[str, Any] = {"messages": list(messages), "stream": True, "stream_options": {"include_usage": True}}
+        if temperature is not None:
+            body["temperature"] = temperature
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
+        limits = timeouts or self.timeouts
+        return ChatStream(lambda outcome: self._converse(groups, body, limits, attempts, outcome))
+
+    def complete(
+        self, groups: Groups, messages: Sequence[Mapping[str, str]], max_tokens: int = 200, timeouts: Timeouts = SHORT
+    ) -> tuple[str, Outcome]:
+        """A short answer, whole; one attempt per endpoint. Raises ModelError."""
+        stream = self.chat(groups, messages, temperature=0.0, max_tokens=max_tokens, timeouts=timeouts, attempts=1)
+        return "".join(stream), stream.outcome
+
+    def _converse(
+        self, groups: Groups, body: dict[str, Any], limits: Timeouts, attempts: int, outcome: Outcome
+    ) -> Iterator[str]:
+        started = time.perf_counter()
+        prompt_tokens = sum(message_tokens(message["content"]) for message in body["messages"])
+        failure = ModelError("model", "No model is set up, or all of them rest after failures.", False, code="unreachable")
+        for endpoint in (endpoint for group in groups for endpoint in in_turn(group)):
+            breaker = self.breaker(endpoint)
+            for attempt in range(1, attempts + 1):
+                if not breaker.allow():
+                    outcome.attempts.append({"endpoint": endpoint.name, "error": "resting after failures"})
+                    break
+                said: list[str] = []
+                outcome.endpoint = endpoint
+                outcome.usage = Usage(prompt_tokens, 0)
+                try:
+                    for piece in self._speak(endpoint, body, limits, outcome):
+                        if not said:
+                            outcome.first_token_ms = round((time.perf_counter() - started) * 1000, 2)
+                        said.append(piece)
+                        yield piece
+                except ModelError as error:
+                    failure = error
+                    breaker.failed() if _is_down(error) else breaker.left()
+                    outcome.attempts.append({"endpoint": endpoint.name, "code": error.code, "error": str(error)})
+                    if said:
+                        _count(outcome, said)
+                        raise _broken(endpoint, error, "".join(said)) from error
+                    if attempt == attempts or not self._wait(error, attempt):
+                        break
+                except GeneratorExit:  # the listener left
+                    breaker.left()
+                    _count(outcome, said)
+                    raise
+                else:
+                    breaker.succeeded()
+                    _count(outcome, said)
+                    return
+        outcome.endpoint = None
+        raise failure
+
+    def _speak(self, endpoint: Endpoint, body: dict[str, Any], limits: Timeouts, outcome: Outcome) -> Iterator[str]:
+        """One attempt at one endpoint: its pieces of text. Raises ModelError, also when it ended without a word."""
+        think = ThinkFilter()
+        ended = spoke = False
+        for chunk in self._chunks(endpoint, body, limits):
+            outcome.malformed += chunk.malformed
+            ended = ended or chunk.ended
+            if chunk.usage is not None:
+                outcome.usage, outcome.estimated = chunk.usage, False
+            if chunk.finish:
+                outcome.finish = "filtered" if chunk.finish == "content_filter" else chunk.finish
+            if chunk.text and (text := think.feed(chunk.text)):
+                spoke = True
+                yield text
+        if not ended:
+            raise ModelError(endpoint.provider, f"{endpoint.name} broke off in the middle.", False, code="broken_stream")
+        if rest := think.close():
+            spoke = True
+            yield rest
+        if not spoke and outcome.finish != "filtered":
+            raise ModelError(endpoint.provider, f"{endpoint.name} ended without a word.", False, code="unusable")
+
+    def _chunks(self, endpoint: Endpoint, body: dict[str, Any], limits: Timeouts) -> Iterator[Chunk]:
+        started = time.monotonic()
+        response = self._request(endpoint, "/chat/completions", body, limits, stream=True)
+        ended = False
+        try:
+            if "json" in response.headers.get("content-type", ""):  # it does not stream
+                yield read_whole(response.read(), endpoint.name)
+                return
+            # One read time-out holds for a whole body: at least what is left of the first token's.
+            left = limits.first_token_s - (time.monotonic() - started)
+            response.request.extensions["timeout"]["read"] = max(left, limits.between_tokens_s)
+            deadline = started + limits.first_token_s
+            for chunk in read_chunks(response.iter_bytes(), endpoint.name):
+                ended = chunk.ended
+                now = time.monotonic()
+                if now > deadline and not chunk.alive:  # only comments that keep the connection open
+                    raise ModelError(endpoint.provider, f"{endpoint.name} sent nothing in time.", False, code="timeout")
+                if chunk.alive:
+                    deadline = now + limits.between_tokens_s
+                yield chunk
+        except httpx2.HTTPError as error:
+            if ended:
+                return  # it said all, and only failed to say goodbye
+            if isinstance(error, httpx2.TimeoutException):
+                raise ModelError(endpoint.provider, f"{endpoint.name} fell silent.", False, code="timeout") from error
+            message = f"{endpoint.name} broke off: {_redact(str(error), endpoint)}"
+            raise ModelError(endpoint.provider, message, False, code="broken_stream") from error
+        finally:
+            response.close()
+
+    def _wait(self, error: ModelError, attempt: int) -> bool:
+        """Sleep before the next attempt at the same endpoint; False when there is no point in one."""
+        if error.permanent or error.code in ("timeout", "unusable"):
+            return False
+        pause = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        if error.retry_after_s is not None:
+            if error.retry_after_s > LONGEST_WAIT_S:
+                return False
+            pause = max(pause, error.retry_after_s)
+        self._sleep(pause)
+        return True
+
+    # --- embeddings
+
+    def embed(self, endpoint: Endpoint, texts: Sequence[str], timeouts: Timeouts | None = None) -> list[list[float]]:
+        """A vector for each text, in order. Raises ModelError."""
+        vectors: list[list[float]] = []
+        size = EMBED_BATCH
+        at = 0
+        while at < len(texts):
+            batch = list(texts[at : at + size])
+            try:
+                vectors += self._embed_batch(endpoint, batch, timeouts or self.timeouts)
+            except ModelError as error:
+                if error.code == "refused" and len(batch) > SMALL_EMBED_BATCH:
+                    size = SMALL_EMBED_BATCH
+                    continue
+                raise
+            at += len(batch)
+        return vectors
+
+    def _embed_batch(self, endpoint: Endpoint, texts: list[str], limits: Timeouts) -> list[list[float]]:
+        body = {"input": texts, "encoding_format": "float"}
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = self._request(endpoint, "/embeddings", body, limits)
+                rows = sorted(json.loads(response.content)["data"], key=lambda row: int(row["index"]))
+                vectors = [[float(number) for number in row["embedding"]] for row in rows]
+                if len(vectors) != len(texts):
+                    raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
+                return vectors
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"{endpoint.name} gave no vectors: {error}"
+                raise ModelError(endpoint.provider, message, False, code="unusable") from error
+            except ModelError as error:
+                if attempt == ATTEMPTS or not self._wait(error, attempt):
+                    raise
+        raise AssertionError("unreachable")
+
+    # --- requests
+
+    def _request(
+        self, endpoint: Endpoint, path: str, body: dict[str, Any], limits: Timeouts, stream: bool = False
+    ) -> httpx2.Response:
+        """POST body; what the endpoint is known to refuse is left out. Raises ModelError."""
+        key = (endpoint.base_url, endpoint.model)
+        while True:
+            refused = self._refused.get(key, frozenset())
+            sent = {name: value for name, value in body.items() if name not in refused}
+            if "max_tokens" in body and "max_tokens" in refused:
+                sent["max_completion_tokens"] = body["max_tokens"]  # OpenAI's reasoning models
+            try:
+                return self._post(endpoint, path, {"model": endpoint.model, **sent}, limits, stream)
+            except openai.BadRequestError as error:
+                culprit = next((name for name in OPTIONAL if name in sent and name in _words(error)), None)
+                if culprit is None and "stream_options" in sent and path == "/chat/completions":
+                    culprit = "stream_options"  # some do not say what they dislike; this is the one they may not know
+                if culprit is None:
+                    raise _model_error(error, endpoint) from error
+                self._refused[key] = refused | {culprit}
+            except openai.OpenAIError as error:
+                raise _model_error(error, endpoint) from error
+            except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
+                message = f"{endpoint.name} cannot be asked: {_redact(str(error), endpoint)}"
+                raise ModelError(endpoint.provider, message, True, code="refused") from error
+
+    def _post(
+        self, endpoint: Endpoint, path: str, body: dict[str, Any], limits: Timeouts, stream: bool
+    ) -> httpx2.Response:
+        timeout = httpx2.Timeout(limits.first_token_s, connect=limits.connect_s, pool=limits.first_token_s)
+        client = self._client(endpoint)
+        if stream:
+            # The stream class is never made: with Response as cast_to the client hands over the open response.
+            return client.post(
+                path, cast_to=httpx2.Response, body=body, options={"timeout": timeout}, stream=True, stream_cls=None
+            )
+        return client.post(path, cast_to=httpx2.Response, body=body, options={"timeout": timeout})
+
+    def _client(self, endpoint: Endpoint) -> openai.OpenAI:
+        key = (endpoint.base_url, endpoint.api_key)
+        client = self._clients.get(key)
+        if client is not None and self._pid == os.getpid():
+            return client
+        with self._lock:
+            if self._pid != os.getpid():  # after a fork: the parent's connections are the parent's
+                self._pid, self._http, self._clients = os.getpid(), None, {}
+            if self._http is None:
+                limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_KEPT_CONNECTIONS)
+                self._http = httpx2.Client(limits=limits)
+            if key not in self._clients:
+                self._clients[key] = openai.OpenAI(
+                    base_url=endpoint.base_url, api_key=endpoint.api_key.strip() or "none", http_client=self._http, max_retries=0
+                )
+            return self._clients[key]
+
+    def breaker(self, endpoint: Endpoint) -> Breaker:
+        """The endpoint's breaker."""
+        with self._lock:
+            return self._breakers.setdefault(replace(endpoint, weight=1, context=0, price_in=0, price_out=0), Breaker())
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._http is not None and self._pid == os.getpid():
+                self._http.close()
+            self._http, self._clients = None, {}
+
+
+def in_turn(group: Sequence[Endpoint]) -> list[Endpoint]:
+    """The endpoints of a group in a random order that shares the load by weight; those of weight 0 come last."""
+    return sorted(group, key=lambda endpoint: random.random() ** (1 / endpoint.weight) if endpoint.weight else -1, reverse=True)
+
+
+def _count(outcome: Outcome, said: list[str]) -> None:
+    if outcome.estimated:
+        outcome.usage = replace(outcome.usage, completion_tokens=estimate_tokens("".join(said)))
+
+
+def _is_down(error: ModelError) -> bool:
+    """Whether the failure tells of a service that is down, rather than of a wrong request or a spent quota."""
+    return error.code in ("timeout", "unreachable", "broken_stream") or (error.code == "unusable" and not error.permanent)
+
+
+def _broken(endpoint: Endpoint, error: ModelError, said: str) -> ModelError:
+    return ModelError(endpoint.provider, str(error), False, code="broken_stream", said=said)
+
+
+def _model_error(error: openai.OpenAIError, endpoint: Endpoint) -> ModelError:
+    """Ours for one of the package's, without the key."""
+    service, name = endpoint.provider, endpoint.name
+    if isinstance(error, openai.APITimeoutError):
+        if isinstance(error.__cause__, httpx2.ConnectTimeout):
+            return ModelError(service, f"{name} could not be reached in time.", False, code="unreachable")
+        return ModelError(service, f"{name} did not answer in time.", False, code="timeout")
+    if isinstance(error, openai.APIConnectionError):
+        why = _redact(str(error.__cause__ or error), endpoint)
+        return ModelError(service, f"{name} could not be reached: {why}", False, code="unreachable")
+    if isinstance(error, openai.APIStatusError):
+        status = error.status_code
+        message = f"{name} answered {status}: {_redact(_words(error), endpoint)}"
+        wait = _retry_after(error.response)
+        if status == 429:
+            return ModelError(service, message, False, wait, code="rate_limited")
+        if status >= 500:
+            return ModelError(service, message, False, wait, code="unreachable")
+        return ModelError(service, message, status not in RETRYABLE, wait, code="refused")
+    return ModelError(service, f"{name} cannot be asked: {_redact(str(error), endpoint)}", True, code="refused")
+
+
+def _words(error: openai.APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        inner = body.get("error")
+        detail = inner if isinstance(inner, dict) else body
+        return str(detail.get("message") or inner or body)[:500]
+    return (str(body) if body else error.message)[:500]
+
+
+def _redact(text: str, endpoint: Endpoint) -> str:
+    key = endpoint.api_key.strip()
+    return " ".join((text.replace(key, "••••") if len(key) >= 4 else text).split())[:500]
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """Seconds to wait. Source: RFC 9110, section 10.2.3; `retry-after-ms` is OpenAI's."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        text = response.headers.get(name, "")
+        if text.replace(".", "", 1).isdecimal():
+            return float(text) / unit
+    return None

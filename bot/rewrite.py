@@ -1,0 +1,63 @@
+"""A question that leans on what was said before, made to stand alone, so that a search can understand it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bot.builtin import terms
+from bot.language import detect
+from bot.types import Said
+
+LEAST_TERMS = {"zh": 4}  # fewer say too little on their own; Han bigrams, else words
+LEAST_WORDS = 3
+CONTEXT_CHARS = 200  # of the user's earlier words
+TOLD_CHARS = 300  # of each earlier utterance, to a model
+_LEANING = re.compile(
+    "它|他们|她们|这个|那个|这些|那些|這個|那個|這些|这种|那种|这样|那样|上面|刚才|剛才|前面|前者|后者|後者|其中|另外|还有|還有|那么|那麼|^那|^如果|^要是|^再|"
+    "呢[?？]?$|第[一二三四五六七八九十]个|继续|繼續|详细|詳細|具体|具體|为什么[?？]?$"
+    r"|\b(it|its|they|them|their|that|this|these|those|one|ones|he|she|him|her|there|former|latter|same|else|instead|again)\b"
+    r"|^(and|but|or|so|then|also|what about|how about|why|how come|really|more|continue|which)\b",
+    re.IGNORECASE,
+)
+
+
+def needs_context(question: str, history: Sequence[Said]) -> bool:
+    """Whether question can hardly be understood without what was said before: it points back, or says very little."""
+    if not any(said.role == "user" for said in history):
+        return False
+    if len(question) > CONTEXT_CHARS:
+        return False
+    return bool(_LEANING.search(question.strip())) or len(terms(question)) < LEAST_TERMS.get(detect(question), LEAST_WORDS)
+
+
+def by_rule(question: str, history: Sequence[Said]) -> str:
+    """question behind what the user last asked that could stand alone."""
+    asked = [said.text for said in history if said.role == "user"]
+    context: list[str] = []
+    for text in reversed(asked[-3:]):
+        context.insert(0, text[:CONTEXT_CHARS])
+        if not _LEANING.search(text) and len(terms(text)) >= LEAST_WORDS:
+            break
+    return "\n".join([*context, question])
+
+
+def messages(question: str, history: Sequence[Said]) -> list[dict[str, str]]:
+    """What to ask a model."""
+    talk = "\n".join(f"{said.role}: {' '.join(said.text.split())[:TOLD_CHARS]}" for said in history[-6:])
+    return [
+        {
+            "role": "system",
+            "content": "Rewrite the user's last question so that it can be understood without the conversation, in its own "
+            "language. Do not answer it. Reply with the question alone, on one line.",
+        },
+        {"role": "user", "content": f"Conversation:\n{talk}\n\nLast question: {question}"},
+    ]
+
+
+def usable(rewritten: str, question: str) -> str | None:
+    """A model's rewriting, on one line; None when it is empty, in another script, or too long to be a question."""
+    text = " ".join(rewritten.split()).strip("\"'“”")
+    if not text or len(text) > 4 * len(question) + CONTEXT_CHARS or detect(text) != detect(question):
+        return None
+    return text

@@ -1,0 +1,101 @@
+"""The engine and its sessions, on SQLite (WAL) or PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
+
+from bot.errors import StoreError
+
+BUSY_TIMEOUT_S = 20
+PG_POOL = 20
+
+
+class Database:
+    """One engine per process. `read()` and `write()` give sessions; a write is one transaction, committed at its end.
+
+    On SQLite the writes of a process take turns at a lock of ours: the database's own has no queue, and its waiters
+    sleep and poll. Opened lazily, so that it may be made before a fork.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = make_engine(self.url)
+            return self._engine
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading. Raises StoreError when the database does not answer."""
+        try:
+            with Session(self.engine, expire_on_commit=False) as session:
+                yield session
+        except OperationalError as error:
+            raise _store_error(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose work is committed at the end, whole or not at all. Raises StoreError when it cannot be."""
+        try:
+            if self.is_sqlite:
+                with self._write_lock, Session(self.engine, expire_on_commit=False) as session:
+                    session.connection(execution_options={"sqlite_begin": "IMMEDIATE"})
+                    yield session
+                    session.commit()
+            else:
+                with Session(self.engine, expire_on_commit=False) as session:
+                    yield session
+                    session.commit()
+        except OperationalError as error:
+            raise _store_error(error) from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for url: sqlite:///PATH with WAL and foreign keys, or postgresql+psycopg://…."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=PG_POOL, max_overflow=PG_POOL, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_S)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, pool_size=8, max_overflow=120
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own comes too late for a write
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")  # safe when a process dies; a power cut may lose the last moment
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA cache_size=-2000")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _store_error(error: OperationalError) -> StoreError:
+    return StoreError("database", f"The database did not do it: {error.orig}", permanent=False)

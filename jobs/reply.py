@@ -1,0 +1,448 @@
+"""The reply job: TAKE a waiting conversation, answer its turn, store the answer, tell it. Then the next, until none waits.
+
+The rows decide everything. A conversation is held by a lease; whoever lost it (slept too long, was thought dead) finds
+out when storing, and stores nothing. A turn that was begun by a worker that died is simply begun again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, exists, func, insert, select, update
+from sqlmodel import Session, col
+
+from bot.agent import Parts, answer
+from bot.errors import StoreError
+from bot.language import answer_language
+from bot.tables import Conversation, Message, Turn, TurnStatus, new_id, utcnow
+from bot.texts import say
+from bot.trace import Trace
+from bot.types import Delta, Event, Incoming, Replace, Reply, Said, Status
+from bot.types import Turn as Question
+from jobs import bell, catalogue, parts
+from jobs.events import Writer
+from jobs.services import Services
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 15  # a dead worker's conversations are taken over after this, or at once when its host sees that it died
+RENEW_S = 4
+LINGER_S = 2  # a thread that found nothing waits this long for more before its job ends
+LONGEST_JOB_S = 600  # then a new job goes on, so that the queue's own book-keeping stays true
+MAX_ATTEMPTS = 8  # a turn that took its workers down this often is failed, so that it cannot go on doing so
+STORE_TRIES_S = (0.2, 0.5, 1, 2, 4)  # waits between attempts to store an answer while the database is away
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A turn that this worker holds, with what the rows say of it."""
+
+    turn_id: str
+    conversation_id: str
+    sequence: int
+    question: Question
+    attempts: int
+    stop_requested: bool
+    locale: str
+
+
+class LeaseLost(Exception):
+    """Another worker holds the conversation now; this one's answer is dropped."""
+
+
+class Desk:
+    """Where the reply threads of one process work: the services they share and the word to stop."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.stopping = threading.Event()
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
+
+
+_desk: Desk | None = None
+
+
+def open_desk(services: Services) -> Desk:
+    """Say what the jobs of this process work with. Called once, by the reply worker's command, before it takes jobs."""
+    global _desk
+    _desk = Desk(services)
+    return _desk
+
+
+def answer_waiting() -> None:
+    """The job: answer conversations until none waits."""
+    desk = _desk
+    if desk is None:
+        raise RuntimeError("reply jobs run in a reply worker: start one with `flask replies`")
+    bell.begun(desk.services)
+    end = time.monotonic() + LONGEST_JOB_S
+    while not desk.stopping.is_set() and time.monotonic() < end:
+        taken = take(desk)
+        if taken is not None:
+            answer_one(desk, taken)
+        elif not bell.wait_for_ding(desk.services, LINGER_S):
+            return
+    bell.ring(desk.services)
+
+
+def take(desk: Desk) -> Taken | None:
+    """Lease the conversation that has waited longest, and begin its first turn; none when nothing is due."""
+    now = utcnow()
+    with desk.services.db.write() as session:
+        connection = session.connection()
+        statement = _TAKE_SQLITE if desk.services.db.is_sqlite else _TAKE
+        held = connection.execute(
+            statement, {"owner": desk.owner, "until": now + timedelta(seconds=LEASE_S), "now": now}
+        ).first()
+        if held is None:
+            return None
+        turn = connection.execute(_FIRST_TURN, {"conversation": held.id}).first()
+        if turn is None:  # nothing waits; its last worker died between the answer and the follow-ups
+            connection.execute(_NO_FOLLOWUPS, {"conversation": held.id})
+            connection.execute(_LET_GO, {"conversation": held.id, "due": None, "owner": desk.owner})
+            return None
+        connection.execute(_BEGIN, {"turn": turn.id, "now": now})
+        said = connection.execute(_ASKED, {"turn": turn.id}).all()
+        more = connection.execute(_MORE, {"now": now}).scalar()
+        taken = _read(session, held, turn, said)
+    if more:
+        bell.ring(desk.services)
+    return taken
+
+
+def answer_one(desk: Desk, taken: Taken) -> None:
+    """Answer a turn that is held, store and tell the answer, suggest follow-ups, and let the conversation go."""
+    services = desk.services
+    writer = services.outbox.writer(taken.turn_id)
+    if not writer.first_attempt:
+        writer.tell("replace", {"text": ""})  # what an attempt that died had said is said again
+    trace = Trace()
+    try:
+        reply, built = _answer(services, taken, writer, trace)
+        followups_wanted = built is not None and reply.finish == "stop" and taken.question.bot.followups.enabled
+        _store_patiently(services, desk, taken, reply, trace, done=not followups_wanted)
+    except LeaseLost:
+        logger.warning("turn %s was taken over by another worker; this answer is dropped", taken.turn_id)
+        return
+    except StoreError as error:
+        logger.error("turn %s could not be stored and will be answered again: %s", taken.turn_id, error)
+        return
+    _tell(writer, taken, reply, followups_wanted)
+    if followups_wanted and built is not None:
+        _follow_up(desk, taken, reply, writer, built)
+    logger.info(
+        "turn %s channel=%s conversation=%s finish=%s model=%s tokens=%s+%s ms=%s",
+        taken.turn_id, taken.question.incoming.channel, taken.conversation_id, reply.finish, reply.model,
+        reply.usage.prompt_tokens, reply.usage.completion_tokens, parts.summary(trace),
+    )  # fmt: skip
+
+
+def _answer(services: Services, taken: Taken, writer: Writer, trace: Trace) -> tuple[Reply, Parts | None]:
+    """The reply, and the parts that made it; none where it was made without."""
+    if taken.stop_requested:
+        return Reply(say("stopped", taken.locale), "stopped"), None
+    if taken.attempts > MAX_ATTEMPTS:
+        return _failure(taken, "gave_up", f"The workers that answered this died {MAX_ATTEMPTS} times."), None
+
+    def emit(event: Event) -> None:
+        match event:
+            case Delta(text):
+                writer.delta(text)
+            case Status(stage):
+                writer.tell("status", {"stage": stage})
+            case Replace(text):
+                writer.tell("replace", {"text": text})
+
+    try:
+        built = parts.build(services, taken.question.bot, taken.turn_id, taken.conversation_id, taken.sequence, trace)
+        return answer(taken.question, built, emit), built
+    except Exception as error:  # the edge of the job: whatever it was, the user is told and the operator sees why
+        logger.exception("turn %s failed", taken.turn_id)
+        return _failure(taken, "internal", f"{type(error).__name__}: {error}"), None
+
+
+def _failure(taken: Taken, code: str, detail: str) -> Reply:
+    return Reply(say("error.internal", taken.locale), "error", error_code=code, error_detail=detail)
+
+
+def _store_patiently(
+    services: Services, desk: Desk, taken: Taken, reply: Reply, trace: Trace, done: bool
+) -> None:
+    """Store the answer; a database that is away for seconds does not cost it."""
+    for wait_s in (*STORE_TRIES_S, None):
+        try:
+            with services.db.write() as session:
+                _store(session, desk, taken, reply, trace, done)
+            return
+        except StoreError as error:
+            if wait_s is None:
+                raise
+            logger.warning("storing turn %s again in %s s: %s", taken.turn_id, wait_s, error)
+            time.sleep(wait_s)
+
+
+def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trace, done: bool) -> None:
+    connection = session.connection()
+    now = utcnow()
+    held = connection.execute(_STILL_MINE, {"conversation": taken.conversation_id, "owner": desk.owner, "now": now}).first()
+    if held is None:
+        raise LeaseLost
+    connection.execute(
+        _FINISH,
+        {
+            "turn": taken.turn_id,
+            "new_status": TurnStatus.FAILED if reply.finish == "error" else TurnStatus.DONE,
+            "new_finish": reply.finish,
+            "new_followups": [] if done else None,
+            "new_model": reply.model,
+            "new_prompt_tokens": reply.usage.prompt_tokens,
+            "new_completion_tokens": reply.usage.completion_tokens,
+            "new_cost": reply.cost,
+            "new_error_code": reply.error_code,
+            "new_error_detail": reply.error_detail,
+            "new_trace": parts.as_rows(trace),
+            "now": now,
+        },
+    )
+    connection.execute(
+        insert(Message),
+        {
+            "id": new_id(),
+            "conversation_id": taken.conversation_id,
+            "turn_id": taken.turn_id,
+            "channel_id": held.channel_id,
+            "direction": "out",
+            "sequence": held.sequence,
+            "text": reply.text,
+            "citations": [citation_row(c) for c in reply.citations],
+            "created_at": now,
+        },
+    )
+    if done:
+        _let_go(session, desk, taken)
+
+
+def _let_go(session: Session, desk: Desk, taken: Taken) -> None:
+    """Give the conversation back, due again if something waits in it."""
+    due = session.connection().execute(_NEXT_DUE, {"conversation": taken.conversation_id}).scalar()
+    session.connection().execute(_LET_GO, {"conversation": taken.conversation_id, "due": due, "owner": desk.owner})
+
+
+def _tell(writer: Writer, taken: Taken, reply: Reply, followups_wanted: bool) -> None:
+    closing: tuple[tuple[str, dict[str, Any]], ...] = () if followups_wanted else (("end", {}),)
+    if reply.finish == "error":
+        writer.tell("error", {"code": reply.error_code or "error", "message": reply.text}, *closing)
+    else:
+        writer.tell("done", done_event(taken.turn_id, reply.text, [citation_row(c) for c in reply.citations],
+                                       reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.finish), *closing)  # fmt: skip
+
+
+def done_event(
+    message_id: str, text: str, citations: list[dict[str, Any]], prompt_tokens: int, completion_tokens: int, finish: str
+) -> dict[str, Any]:
+    """The `done` event's data."""
+    return {
+        "message_id": message_id,
+        "text": text,
+        "citations": citations,
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
+        "finish": finish,
+    }
+
+
+def citation_row(citation: Any) -> dict[str, Any]:
+    """A citation as JSON; `url` only where there is one."""
+    row = {"n": citation.n, "title": citation.title, "snippet": citation.snippet}
+    return row | {"url": citation.url} if citation.url else row
+
+
+def _follow_up(desk: Desk, taken: Taken, reply: Reply, writer: Writer, built: Parts) -> None:
+    """Suggest questions, unless the next one is already asked; then let the conversation go."""
+    services = desk.services
+    questions = [] if _another_waits(services, taken) else parts.suggest(taken.question, reply, built)
+    try:
+        with services.db.write() as session:
+            session.connection().execute(
+                update(Turn).where(col(Turn.id) == taken.turn_id).values(followups=questions, trace=parts.as_rows(built.trace))
+            )
+            _let_go(session, desk, taken)
+    except StoreError as error:
+        logger.warning("the follow-ups of turn %s were not stored: %s", taken.turn_id, error)
+    if questions:
+        writer.tell("followups", {"questions": questions}, ("end", {}))
+    else:
+        writer.tell("end", {})
+
+
+def _another_waits(services: Services, taken: Taken) -> bool:
+    with services.db.read() as session:
+        return session.connection().execute(_NEXT_DUE, {"conversation": taken.conversation_id}).scalar() is not None
+
+
+def renew_leases(desk: Desk) -> None:
+    """Say that this worker lives, for all conversations that it holds. Called every RENEW_S."""
+    with desk.services.db.write() as session:
+        session.connection().execute(
+            update(Conversation)
+            .where(col(Conversation.lease_owner) == desk.owner)
+            .values(lease_until=utcnow() + timedelta(seconds=LEASE_S))
+        )
+
+
+def release_leases(desk: Desk) -> None:
+    """Give back what this worker still holds, as it stops; its turns are begun again by another, at no cost of attempts."""
+    with desk.services.db.write() as session:
+        mine = select(col(Conversation.id)).where(col(Conversation.lease_owner) == desk.owner)
+        session.connection().execute(
+            update(Turn)
+            .where(col(Turn.conversation_id).in_(mine), col(Turn.status) == TurnStatus.RUNNING)
+            .values(status=TurnStatus.WAITING, attempts=Turn.attempts - 1)
+        )
+        _free(session, [desk.owner])
+
+
+def free_leases_of_the_dead(desk: Desk) -> None:
+    """Free what workers held that died on this host, so that nobody waits for their leases to run out."""
+    with desk.services.db.write() as session:
+        owners = session.connection().execute(
+            select(col(Conversation.lease_owner)).where(col(Conversation.lease_owner).is_not(None)).distinct()
+        )
+        _free(session, [owner for (owner,) in owners if _is_dead(owner, desk.owner)])
+
+
+def _free(session: Session, owners: list[str]) -> None:
+    if owners:
+        session.connection().execute(
+            update(Conversation)
+            .where(col(Conversation.lease_owner).in_(owners))
+            .values(lease_owner=None, lease_until=None)
+        )
+
+
+def _is_dead(owner: str, mine: str) -> bool:
+    host, pid, _ = owner.rsplit(":", 2)
+    my_host, my_pid, _ = mine.rsplit(":", 2)
+    if host != my_host or owner == mine:
+        return False
+    if pid == my_pid:
+        return True  # my own number, so its former bearer is gone
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _read(session: Session, held: Any, turn: Any, said: Any) -> Taken:
+    config = catalogue.bot_config(session, turn.bot_id, turn.bot_version_id)
+    if turn.overrides:
+        config = config.model_copy(update=turn.overrides)
+    channel = catalogue.channel_name(session, held.channel_id)
+    text = "\n".join(row.text for row in said)
+    incoming = Incoming(
+        channel=channel,
+        message_id=said[-1].platform_id if said else "",
+        user_id=held.user_id,
+        chat_id=held.chat_id,
+        text=text,
+        sent_at=said[-1].created_at if said else utcnow(),
+        user_name=held.user_name,
+        history=None if turn.history is None else tuple(Said(s["role"], s["text"]) for s in turn.history),
+    )
+    return Taken(
+        turn_id=turn.id,
+        conversation_id=held.id,
+        sequence=turn.sequence,
+        question=Question(id=turn.id, bot=config, incoming=incoming, now=catalogue.local_now(session)),
+        attempts=turn.attempts + 1,
+        stop_requested=turn.stop_requested,
+        locale=answer_language(config.language, text),
+    )
+
+
+# Built once: composing a statement costs more than running it.
+_DUE = (
+    select(col(Conversation.id))
+    .where(
+        col(Conversation.due_at) <= bindparam("now"),
+        (col(Conversation.lease_until).is_(None)) | (col(Conversation.lease_until) < bindparam("now")),
+    )
+    .order_by(col(Conversation.due_at))
+    .limit(1)
+)
+
+
+def _take(due: Any) -> Any:
+    return (
+        update(Conversation)
+        .where(col(Conversation.id) == due.scalar_subquery())
+        .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"))
+        .returning(
+            col(Conversation.id), col(Conversation.channel_id), col(Conversation.user_id), col(Conversation.chat_id),
+            col(Conversation.user_name),
+        )
+    )  # fmt: skip
+
+
+_TAKE_SQLITE = _take(_DUE)  # one writer at a time anyway
+_TAKE = _take(_DUE.with_for_update(skip_locked=True))
+_MORE = select(exists(_DUE))
+_UNFINISHED = col(Turn.status).in_([TurnStatus.WAITING, TurnStatus.RUNNING])
+_FIRST_TURN = (
+    select(
+        col(Turn.id), col(Turn.sequence), col(Turn.bot_id), col(Turn.bot_version_id), col(Turn.attempts),
+        col(Turn.stop_requested), col(Turn.history), col(Turn.overrides),
+    )
+    .where(col(Turn.conversation_id) == bindparam("conversation"), _UNFINISHED)
+    .order_by(col(Turn.sequence))
+    .limit(1)
+)  # fmt: skip
+_BEGIN = (
+    update(Turn)
+    .where(col(Turn.id) == bindparam("turn"))
+    .values(status=TurnStatus.RUNNING, attempts=Turn.attempts + 1, started_at=bindparam("now"))
+)
+_ASKED = (
+    select(col(Message.text), col(Message.platform_id), col(Message.created_at))
+    .where(col(Message.turn_id) == bindparam("turn"), col(Message.direction) == "in")
+    .order_by(col(Message.sequence))
+)
+_STILL_MINE = (
+    update(Conversation)
+    .where(col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("owner"))
+    .values(sequence=Conversation.sequence + 1, updated_at=bindparam("now"))
+    .returning(col(Conversation.sequence), col(Conversation.channel_id))
+)
+_FINISH = (
+    update(Turn)
+    .where(col(Turn.id) == bindparam("turn"))
+    .values(
+        status=bindparam("new_status"), finish=bindparam("new_finish"), followups=bindparam("new_followups"),
+        model=bindparam("new_model"), prompt_tokens=bindparam("new_prompt_tokens"),
+        completion_tokens=bindparam("new_completion_tokens"), cost=bindparam("new_cost"),
+        error_code=bindparam("new_error_code"), error_detail=bindparam("new_error_detail"),
+        trace=bindparam("new_trace"), answered_at=bindparam("now"),
+    )
+)  # fmt: skip
+_NO_FOLLOWUPS = (
+    update(Turn)
+    .where(col(Turn.conversation_id) == bindparam("conversation"), col(Turn.followups).is_(None))
+    .values(followups=[])
+)
+_NEXT_DUE = select(func.min(Turn.due_at)).where(
+    col(Turn.conversation_id) == bindparam("conversation"), col(Turn.status) == TurnStatus.WAITING
+)
+_LET_GO = (
+    update(Conversation)
+    .where(col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("owner"))
+    .values(due_at=bindparam("due"), lease_owner=None, lease_until=None)
+)

@@ -1,0 +1,105 @@
+"""Watching a turn: its events as they come, and from its rows when Redis has lost or forgotten them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, cast
+
+import redis
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from bot.tables import Message, Turn, TurnStatus
+from jobs.events import KEEP_S, Told, stream_key
+from jobs.reply import done_event
+from jobs.services import Services
+
+logger = logging.getLogger(__name__)
+
+FIRST_LOOK_S = 0.3  # how long the stream may say nothing before the rows are asked
+LOOK_S = 2.0
+STOP_CHECK_S = 0.5
+
+
+def watch(services: Services, turn_id: str, after: int = 0) -> Iterator[Told | None]:
+    """The events of a turn with an id above `after`, up to its `end`; None now and then while nothing happens.
+
+    Each comes once. The rows have the last word: a stream that Redis lost ends with the stored answer.
+    """
+    subscription = services.hub.subscribe(turn_id, after)
+    last = after
+    patience_s = FIRST_LOOK_S
+    try:
+        while True:
+            events = subscription.get(patience_s)
+            for event in events:
+                last = event.id
+                yield event
+                if event.event == "end":
+                    return
+            if events:
+                patience_s = LOOK_S
+                continue
+            stored = _stored(services, turn_id, last)
+            if stored is not None:
+                if _stream_is_behind(services, turn_id, last):
+                    yield from stored
+                    return
+                if _has_ended(services, turn_id, last):
+                    return
+            patience_s = LOOK_S
+            yield None
+    finally:
+        subscription.close()
+
+
+def _stored(services: Services, turn_id: str, last: int) -> list[Told] | None:
+    """The end of a finished turn as events that follow `last`; none while it is not finished."""
+    with services.db.read() as session:
+        turn = session.get(Turn, turn_id)
+        if turn is None or turn.status not in (TurnStatus.DONE, TurnStatus.FAILED) or turn.followups is None:
+            return None
+        message = session.exec(select(Message).where(Message.turn_id == turn_id, Message.direction == "out")).first()
+    text = message.text if message else ""
+    if turn.status == TurnStatus.FAILED:
+        ending: list[tuple[str, dict[str, Any]]] = [("error", {"code": turn.error_code or "error", "message": text})]
+    else:
+        citations = message.citations if message else []
+        ending = [
+            ("done", done_event(turn_id, text, citations, turn.prompt_tokens, turn.completion_tokens, turn.finish or "stop"))
+        ]
+    if turn.followups:
+        ending.append(("followups", {"questions": turn.followups}))
+    ending.append(("end", {}))
+    return [Told(last + 1 + place, event, data) for place, (event, data) in enumerate(ending)]
+
+
+def _last_entry(services: Services, turn_id: str) -> tuple[int, str] | None:
+    try:
+        entries = cast("list[tuple[bytes, Any]]", services.redis.xrevrange(stream_key(turn_id), count=1))
+    except redis.RedisError as error:
+        logger.warning("turn %s is told from its rows: %s", turn_id, error)
+        return None
+    return (int(entries[0][0].split(b"-")[0]), entries[0][1][b"e"].decode()) if entries else None
+
+
+def _stream_is_behind(services: Services, turn_id: str, last: int) -> bool:
+    """Whether the stream has nothing above `last` and will get nothing."""
+    entry = _last_entry(services, turn_id)
+    return entry is None or (entry[0] <= last and entry[1] != "end")
+
+
+def _has_ended(services: Services, turn_id: str, last: int) -> bool:
+    entry = _last_entry(services, turn_id)
+    return entry is not None and entry[1] == "end" and entry[0] <= last
+
+
+def request_stop(services: Services, turn_id: str) -> None:
+    """Ask for a turn to be stopped: the row for one that waits, Redis for one that is being answered."""
+    with services.db.write() as session:
+        session.connection().execute(update(Turn).where(col(Turn.id) == turn_id).values(stop_requested=True))
+    try:
+        services.redis.set(f"stop:{turn_id}", "1", ex=KEEP_S)
+    except redis.RedisError as error:
+        logger.warning("turn %s may not hear that it should stop: %s", turn_id, error)

@@ -1,0 +1,382 @@
+"""`make run`: prepare the data folder, start what the Procfile names, restart what dies, and stop it all cleanly.
+
+Our own commands are forked from this process after it has imported what they share, so that six processes hold one
+copy of the libraries. Nothing here opens a connection or starts a thread before the last fork.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SETTINGS_FOR_A_SMALL_MACHINE = {
+    "MALLOC_ARENA_MAX": "2",  # many threads would keep an arena each
+    "OMP_NUM_THREADS": "1",  # spinning threads would take the second core from chats
+    "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_NUM_THREADS": "1",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+if __name__ == "__main__" and not SETTINGS_FOR_A_SMALL_MACHINE.keys() <= os.environ.keys():
+    os.environ.update({k: v for k, v in SETTINGS_FOR_A_SMALL_MACHINE.items() if k not in os.environ})
+    os.execv(sys.executable, [sys.executable, *sys.argv])  # the C library reads these once, at its start
+
+import ctypes  # noqa: E402
+import datetime  # noqa: E402
+import errno  # noqa: E402
+import fcntl  # noqa: E402
+import gc  # noqa: E402
+import json  # noqa: E402
+import selectors  # noqa: E402
+import shutil  # noqa: E402
+import signal  # noqa: E402
+import socket  # noqa: E402
+import time  # noqa: E402
+import urllib.error  # noqa: E402
+import urllib.request  # noqa: E402
+from collections import deque  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from honcho.environ import parse_procfile  # noqa: E402
+from honcho.printer import Message, Printer  # noqa: E402
+
+from bot.errors import BotError, ConfigError  # noqa: E402
+from bot.settings import Settings, milvus_port_file, read_settings  # noqa: E402
+from bot.texts import say  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+EMBEDDED = ("redis", "milvus")  # started first, stopped last
+LEAST_FREE_BYTES = 200 * 1024 * 1024
+READY_S = 90
+STOP_APPS_S = 8.0
+STOP_ALL_S = 9.5
+FLAPPING = 6  # deaths …
+FLAPPING_S = 20.0  # … within this time stop the whole
+COLOURS = ("36", "33", "32", "35", "34", "31")
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Child:
+    """One process of the Procfile."""
+
+    name: str
+    command: str
+    colour: str
+    pid: int = 0
+    output: int = -1
+    rest: bytes = b""
+    start_at: float = 0.0
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=FLAPPING))
+
+
+class Supervisor:
+    """Starts the children, prints what they say, restarts them, stops them. One thread, so that it may fork."""
+
+    def __init__(self, children: list[Child]) -> None:
+        self.children = children
+        self.stopping = False
+        self.exit_code = 0
+        self._printer = Printer(sys.stdout, width=max(len(child.name) for child in children))
+        self._selector = selectors.DefaultSelector()
+        self._wake_out, self._wake_in = os.pipe()
+        for end in (self._wake_out, self._wake_in):
+            os.set_blocking(end, False)
+        self._selector.register(self._wake_out, selectors.EVENT_READ)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(signum, self._on_signal)
+        signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
+
+    def _on_signal(self, signum: int, _frame: object) -> None:
+        if signum != signal.SIGCHLD:
+            self.stopping = True
+
+    def start(self, child: Child) -> None:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            _become(child.command, writing)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        self._selector.register(reading, selectors.EVENT_READ, child)
+        child.pid, child.output = pid, reading
+
+    def run(self, until: Callable[[], bool] = lambda: False, seconds: float | None = None) -> bool:
+        """Look after the children until told to stop, until(), or for `seconds`. True when until() was."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while not self.stopping:
+            self._tick(0.2)
+            if until():
+                return True
+            if end is not None and time.monotonic() > end:
+                return False
+        return False
+
+    def _tick(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            if key.data is None:
+                _drain(self._wake_out)
+            else:
+                self._read(key.data)
+        self._reap()
+        now = time.monotonic()
+        for child in self.children:
+            if not child.pid and not self.stopping and child.start_at <= now:
+                self.start(child)
+
+    def _read(self, child: Child) -> None:
+        try:
+            data = os.read(child.output, 65536)
+        except BlockingIOError:
+            return
+        *lines, child.rest = (child.rest + data).split(b"\n")
+        for line in lines:
+            self.say(line, child)
+        if not data:
+            self._selector.unregister(child.output)
+            os.close(child.output)
+            child.output = -1
+
+    def say(self, line: bytes | str, child: Child | None = None) -> None:
+        name, colour = (child.name, child.colour) if child else ("qingniao", "1")
+        self._printer.write(Message("line", line, datetime.datetime.now(), name, colour))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for child in self.children:
+                if child.pid == pid:
+                    self._died(child, os.waitstatus_to_exitcode(status))
+
+    def _died(self, child: Child, code: int) -> None:
+        child.pid = 0
+        if child.output >= 0:
+            self._read(child)
+        if self.stopping:
+            return
+        now = time.monotonic()
+        child.deaths.append(now)
+        if len(child.deaths) == FLAPPING and now - child.deaths[0] < FLAPPING_S:
+            self.say(say("run.flapping", _locale(), name=child.name, count=FLAPPING, code=code))
+            self.stopping, self.exit_code = True, 1
+            return
+        wait_s = min(0.1 * 2 ** (len(child.deaths) - 1), 3.0) if now - child.deaths[0] < FLAPPING_S else 0.1
+        self.say(say("run.restarting", _locale(), name=child.name, code=code))
+        child.start_at = now + wait_s
+
+    def stop(self) -> int:
+        """Stop everything within STOP_ALL_S: first what answers, then what it stands on. Returns the exit code."""
+        self.stopping = True
+        began = time.monotonic()
+        apps = [child for child in self.children if child.name not in EMBEDDED]
+        self._stop(apps, began + STOP_APPS_S)
+        self._stop(self.children, began + STOP_ALL_S)
+        for child in self.children:
+            if child.pid:
+                _kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+        return self.exit_code
+
+    def _stop(self, children: list[Child], until: float) -> None:
+        for child in children:
+            if child.pid:
+                _kill(child.pid, signal.SIGTERM)
+        while any(child.pid for child in children) and time.monotonic() < until:
+            self._tick(0.05)
+
+
+def _kill(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        pass  # it was faster
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        os.read(descriptor, 4096)
+    except BlockingIOError:
+        pass  # another signal had woken us already
+
+
+def _become(command: str, output: int) -> None:
+    """In the child: run the command with its output in the pipe, and die when the parent dies. Never returns."""
+    code = 1
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.setpgid(0, 0)  # Ctrl-C is the parent's to hear
+        _die_with_parent()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        words = command.split()
+        if words[0] == "flask":
+            _flask(words[1:])
+            code = 0
+        else:
+            os.execvp("sh", ["sh", "-c", command])
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _die_with_parent() -> None:
+    """Source: prctl(2), PR_SET_PDEATHSIG."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _flask(arguments: list[str]) -> None:
+    from flask.cli import FlaskGroup
+
+    from app import create_app
+
+    FlaskGroup(create_app=create_app, set_debug_flag=False, load_dotenv=False).main(arguments, prog_name="flask")
+
+
+def _apart(arguments: list[str]) -> int:
+    """Run one of our commands in a process of its own, with our output; its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _flask(arguments)
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _locale() -> str:
+    return os.environ.get("LC_ALL") or os.environ.get("LANG") or "en"
+
+
+def _check(settings: Settings) -> None:
+    """What would otherwise fail later and less clearly. Raises ConfigError."""
+    if sys.version_info < (3, 11):
+        raise ConfigError(say("run.python", _locale(), version=sys.version.split()[0]))
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < LEAST_FREE_BYTES:
+        raise ConfigError(say("run.disk", _locale(), path=settings.data_dir, megabytes=free // 1024 // 1024))
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            key = "run.port_busy" if error.errno == errno.EADDRINUSE else "run.port_refused"
+            raise ConfigError(say(key, _locale(), host=settings.host, port=settings.port)) from error
+
+
+def _only_one(data_dir: Path) -> int:
+    """Hold the data folder's lock for as long as we live. Raises ConfigError when another run holds it."""
+    descriptor = os.open(data_dir / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(say("run.already", _locale(), path=data_dir)) from error
+    return descriptor
+
+
+def _choose_milvus_port(data_dir: Path) -> None:
+    """Write down a free port for the embedded index: the one of last time if it still is free."""
+    kept = milvus_port_file(data_dir)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    for port in (int(kept.read_text()) if kept.exists() else 0, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # somebody has it now: take another
+            kept.write_text(str(probe.getsockname()[1]))
+            return
+
+
+def _children(settings: Settings) -> list[Child]:
+    replaced = {"redis"} if not settings.redis_embedded else set()
+    replaced |= {"milvus"} if not settings.milvus_embedded else set()
+    parsed = parse_procfile((HERE / "Procfile").read_text()).processes
+    wanted = [(name, command) for name, command in parsed.items() if name not in replaced]
+    return [Child(name, command, COLOURS[place % len(COLOURS)]) for place, (name, command) in enumerate(wanted)]
+
+
+def _preload() -> None:
+    """Import what the children share, then keep it out of the collector's sight, so that their pages stay shared."""
+    import gunicorn.app.base
+    import gunicorn.workers.gthread
+    import openai
+    import pymilvus
+    import rq.cron
+
+    import app
+
+    assert all((gunicorn.app.base, gunicorn.workers.gthread, openai, pymilvus, rq.cron, app))
+    gc.collect()
+    gc.freeze()
+
+
+def _is_ready(settings: Settings) -> bool:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    host = f"[{host}]" if ":" in host else host
+    try:
+        with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=2) as response:
+            return bool(json.load(response)["status"] == "ok")
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def main() -> int:
+    locale = _locale()
+    try:
+        os.chdir(HERE)
+        settings = read_settings()
+        lock = _only_one(settings.data_dir)
+        _check(settings)
+        _choose_milvus_port(settings.data_dir)
+    except BotError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if code := _apart(["prepare"]):
+        return code
+    _preload()
+    supervisor = Supervisor(_children(settings))
+    for child in supervisor.children:
+        supervisor.start(child)
+    if supervisor.run(lambda: _is_ready(settings), READY_S):
+        if _apart(["seed"]) == 0:
+            supervisor.say(say("run.ready", locale))
+        for line in say("run.addresses", locale, url=settings.public_url).splitlines():
+            supervisor.say(line)
+        supervisor.run()
+    elif not supervisor.stopping:
+        supervisor.say(say("run.not_ready", locale, seconds=READY_S))
+        supervisor.exit_code = 1
+    code = supervisor.stop()
+    os.close(lock)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,9 +35,9 @@ _EMPTY_HAN = re.compile(
     "多长|多長|谁|誰|吗|嗎|呢|吧|啊|呀|了|的|是|我|你|您|们|們|在|要|想|会|會|能|有|和|与|與|就|都|也|还|還|一下|这个|這個|那个|那個|请|請"
 )
 _EMPTY_WORDS = frozenset(
-    "a an and any are as at be by can could did do does for from get give have has how i if in into is it its me my of on or our "
-    "please shall should so some tell than that the their them then there these they this those to us was we were what when "
-    "where which who why will with would you your about long much many".split()
+    """a an and any are as at be by can could did do does for from get give have has how i if in into is it its me my of on or
+    our please shall should so some tell than that the their them then there these they this those to us was we were what
+    when where which who why will with would you your about long much many""".split()
 )
 
 
@@ -89,7 +89,9 @@ def nothing_found(turn: Turn, locale: str, searched: bool = True) -> str:
     topics = topic_names(turn.near, MOST_TOPICS)
     if not topics:
         return text
-    return f"{text}{'' if locale.startswith('zh') else ' '}{say('builtin.nearest', locale)}\n\n" + "\n".join(f"- {t}" for t in topics)
+    space = "" if locale.startswith("zh") else " "
+    listed = "\n".join(f"- {topic}" for topic in topics)
+    return f"{text}{space}{say('builtin.nearest', locale)}\n\n{listed}"
 
 
 def topic_names(passages: Sequence[Passage], most: int) -> list[str]:

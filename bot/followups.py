@@ -46,8 +46,8 @@ def suggest(turn: Turn, reply: Reply, parts: Parts) -> list[str]:
 def _asked_of_model(turn: Turn, reply: Reply, parts: Parts, language: str, span: dict[str, object]) -> list[str]:
     topics = "; ".join(_document_questions((*turn.passages, *turn.near), language))[:600]
     instructions = (
-        f"Suggest {turn.bot.followups.count} short questions that this user is likely to ask next, in {language_name(language)}, "
-        f"each at most 30 words, in the user's voice. Do not repeat what was asked. "
+        f"Suggest {turn.bot.followups.count} short questions that this user is likely to ask next, in the user's voice, in "
+        f"{language_name(language)}, each at most 20 words. Do not repeat what was asked. "
         "Answer with a JSON list of strings and nothing else."
     )
     talk = f"Question: {turn.question}\n\nAnswer: {reply.text[:1500]}" + (f"\n\nTopics: {topics}" if topics else "")
@@ -106,7 +106,7 @@ def _usable(candidates: Sequence[str], turn: Turn, language: str, parts: Parts) 
         about = terms(question, parts.simplify)
         if not question or len(question) > LONGEST_CHARS or detect(_subject(question), language) != language:
             continue
-        if any(_same(about, other) for other in known) or passed(parts.guard(), question) != question:
+        if about <= known[0] or any(_same(about, other) for other in known) or passed(parts.guard(), question) != question:
             continue
         kept.append(question)
         known.append(about)

@@ -227,4 +227,3 @@ def passed(guard: StreamGuard, text: str) -> str | None:
     """text as it may leave when it is said whole, through a fresh guard; None when it is blocked."""
     visible = guard.feed(text) + guard.close()
     return None if guard.blocked else visible
-

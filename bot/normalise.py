@@ -9,10 +9,11 @@ LIMIT_CHARS = 100_000
 MARKS_IN_A_ROW = 10  # more than any writing system stacks; composing longer runs takes quadratic time
 
 _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\u0085]")
-_MARKS = re.compile(
-    f"([\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\u3099\u309a\ufe20-\ufe2f]{{{MARKS_IN_A_ROW}}})"
-    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\u3099\u309a\ufe20-\ufe2f]+"
+_MARK = (
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u1ab0-\u1aff"
+    "\u1dc0-\u1dff\u20d0-\u20f0\u3099\u309a\ufe20-\ufe2f]"
 )
+_MARKS = re.compile(f"({_MARK}{{{MARKS_IN_A_ROW}}}){_MARK}+")
 # Controls except tab and line feed; zero-width and bidirectional controls; language tags (which may hide whole texts).
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
@@ -53,4 +54,4 @@ def _is_pictograph(char: str) -> bool:
 
 def _is_joining_script(char: str) -> bool:
     """Arabic, Syriac and their kin; the scripts of India and Sri Lanka; Myanmar, Khmer, Mongolian."""
-    return "\u0600" <= char <= "\u08ff" or "\u0900" <= char <= "\u0dff" or "\u1000" <= char <= "\u109f" or "\u1780" <= char <= "\u18af"
+    return "\u0600" <= char <= "\u0dff" or "\u1000" <= char <= "\u109f" or "\u1780" <= char <= "\u18af"

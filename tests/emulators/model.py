@@ -91,7 +91,9 @@ class Refusal(Exception):
 class ModelEmulator:
     """A model on a free port of 127.0.0.1. Use it as a context manager; change its behaviour from any thread."""
 
-    def __init__(self, port: int = 0, key: str = KEY, models: tuple[str, ...] = (MODEL, EMBEDDING_MODEL), kept: int = 10_000) -> None:
+    def __init__(
+        self, port: int = 0, key: str = KEY, models: tuple[str, ...] = (MODEL, EMBEDDING_MODEL), kept: int = 10_000
+    ) -> None:
         self.key = key
         self.models = models
         self.usual = Behaviour()
@@ -307,7 +309,9 @@ class _Connection(asyncio.Protocol):
         try:
             answer = self.emulator.answer(method, path, headers, body)
         except Refusal as refusal:
-            extra = f"Retry-After: {waiting.retry_after}\r\n" if waiting.retry_after and refusal.status == waiting.status else ""
+            extra = (
+                f"Retry-After: {waiting.retry_after}\r\n" if waiting.retry_after and refusal.status == waiting.status else ""
+            )
             self.send_json(refusal.status, refusal.body, extra)
             return
         if isinstance(answer, dict):
@@ -346,7 +350,9 @@ class _Connection(asyncio.Protocol):
 
     def send_json(self, status: int, body: dict[str, Any], headers: str = "") -> None:
         content = json.dumps(body, ensure_ascii=False).encode()
-        head = f"HTTP/1.1 {status} Emulated\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n{headers}\r\n"
+        head = (
+            f"HTTP/1.1 {status} Emulated\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n{headers}\r\n"
+        )
         self.transport.write(head.encode() + content)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bot import builtin, citations, config, prompt, rewrite
-from bot.errors import BotError, ModelError, SearchError, ServiceError, StoreError
+from bot.errors import BotError, ConfigError, ModelError, SearchError, ServiceError, StoreError
 from bot.language import answer_language
 from bot.llm import BUILTIN, Endpoint, Llm, Outcome
 from bot.memory import HISTORY_TOKENS, fit
@@ -39,7 +39,7 @@ class Parts:
     llm: Llm
     models: Sequence[Sequence[Endpoint]] = ()
     stopped: Callable[[], bool] = lambda: False
-    nearby: Callable[[Turn], Sequence[Passage]] = lambda turn: ()
+    nearby: Callable[[Turn], Sequence[Passage]] = lambda _: ()
     simplify: Callable[[str], str] = str
     trace: Trace = field(default_factory=Trace)
 
@@ -55,8 +55,8 @@ class Parts:
 
     @property
     def builtin_stands_by(self) -> bool:
-        """Whether the builtin model answers when no other can."""
-        return not self.models_only or any(BUILTIN in group for group in self.models)
+        """Whether the builtin model is one of the bot's, and so answers when no other can."""
+        return any(BUILTIN in group for group in self.models)
 
 
 def answer(turn: Turn, parts: Parts, emit: Emit) -> Reply:
@@ -171,38 +171,44 @@ def _retrieve(turn: Turn, parts: Parts) -> Turn:
 
 def _converse(turn: Turn, parts: Parts, emit: Emit, searched: bool) -> Reply:
     """The answer, said as it comes: by the models, or by the builtin one where there is none or none can speak."""
-    broken: ModelError | None = None
     if parts.models_only:
         context = min(endpoint.context for group in parts.models_only for endpoint in group)
         messages, held = prompt.compose(turn, turn.incoming.text, context, searched)
-        turn = replace(turn, passages=turn.passages[:held])
-        said = _Said(parts.guard())
-        with parts.trace.step("model", messages=messages) as span:
-            stream = parts.llm.chat(parts.models_only, messages, turn.bot.temperature, turn.bot.max_tokens)
-            try:
-                said.listen(iter(stream), parts.stopped, emit)
-            except ModelError as error:
-                broken = error
-                span["error"] = str(error)
-            finally:
-                stream.close()
-            outcome = stream.outcome
-            span.update(
-                model=outcome.endpoint.name if outcome.endpoint else "",
-                out=said.text,
-                first_token_ms=outcome.first_token_ms,
-                malformed=outcome.malformed,
-                attempts=outcome.attempts,
-                **_spent(outcome),
-            )
-        if broken is None or said.text or broken.said or not parts.builtin_stands_by:
-            return _finish(turn, parts, emit, said, outcome, broken)
+        asked = replace(turn, passages=turn.passages[:held])
+        said, outcome = _ask_models(messages, asked, parts, emit)
+        if said.broken is None or said.text or said.broken.said or not parts.builtin_stands_by:
+            return _finish(asked, parts, emit, said, outcome)
+    elif not parts.builtin_stands_by and turn.bot.model != config.BUILTIN:
+        return _failed(
+            turn, "refused", "error.model", ConfigError(f"No provider offers {turn.bot.model}. Add it under Models.")
+        )
     with parts.trace.step("builtin", passages=len(turn.passages)) as span:
         said = _Said(parts.guard())
         text = builtin.answer(turn, turn.incoming.text, parts.simplify, searched)
         said.listen(builtin.pieces(text), parts.stopped, emit)
         span["out"] = said.text
-    return _finish(turn, parts, emit, said, Outcome(BUILTIN), None)
+    return _finish(turn, parts, emit, said, Outcome(BUILTIN))
+
+
+def _ask_models(messages: list[prompt.Message], turn: Turn, parts: Parts, emit: Emit) -> tuple[_Said, Outcome]:
+    """What a model said, and what is known of it."""
+    said = _Said(parts.guard())
+    with parts.trace.step("model", messages=messages) as span:
+        stream = parts.llm.chat(parts.models_only, messages, temperature=turn.bot.temperature, max_tokens=turn.bot.max_tokens)
+        said.listen(iter(stream), parts.stopped, emit)
+        stream.close()
+        outcome = stream.outcome
+        span.update(
+            model=outcome.endpoint.name if outcome.endpoint else "",
+            out=said.text,
+            first_token_ms=outcome.first_token_ms,
+            malformed=outcome.malformed,
+            attempts=outcome.attempts,
+            **_spent(outcome),
+        )
+        if said.broken is not None:
+            span["error"] = str(said.broken)
+    return said, outcome
 
 
 class _Said:
@@ -212,9 +218,10 @@ class _Said:
         self.guard = guard
         self.text = ""
         self.stopped = False
+        self.broken: ModelError | None = None
 
     def listen(self, pieces: Iterator[str], stopped: Callable[[], bool], emit: Emit) -> None:
-        """Say the pieces as moderation lets them go, until they end, the user stops them or a word forbids it."""
+        """Say the pieces as moderation lets them go, until they end, the user stops them or a word forbids it; `broken` tells when they broke off."""
         try:
             for piece in pieces:
                 self._show(self.guard.feed(piece), emit)
@@ -222,10 +229,10 @@ class _Said:
                     return
                 if stopped():
                     self.stopped = True
-                    return
-        finally:
-            if not self.guard.blocked:
-                self._show(self.guard.close(), emit)
+                    break
+        except ModelError as error:
+            self.broken = error
+        self._show(self.guard.close(), emit)
 
     def _show(self, visible: str, emit: Emit) -> None:
         if visible and not self.guard.blocked:
@@ -233,7 +240,7 @@ class _Said:
             emit(Delta(visible))
 
 
-def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome, broken: ModelError | None) -> Reply:
+def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome) -> Reply:
     """The reply: citations, clean-up, and how it ended."""
     model = config.BUILTIN if outcome.endpoint is BUILTIN else outcome.endpoint.name if outcome.endpoint else ""
     reply = Reply("", "stop", usage=outcome.usage, model=model, cost=outcome.cost, turn=turn)
@@ -249,7 +256,7 @@ def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome,
         cited = _allowed_citations(citations.cited(allowed, turn.passages), parts) if turn.bot.knowledge.cite else ()
         span.update(characters=len(allowed), cited=[citation.n for citation in cited])
     reply = replace(reply, text=allowed, citations=cited)
-    if broken is not None:
+    if (broken := said.broken) is not None:
         sentence = _sentence("error.model_broken" if allowed else "error.model", turn)
         text = f"{allowed}\n\n{sentence}" if allowed else sentence
         return replace(reply, text=text, finish="error", error_code=broken.code, error_detail=str(broken))

@@ -35,9 +35,12 @@ _EMPTY_HAN = re.compile(
     "多长|多長|谁|誰|吗|嗎|呢|吧|啊|呀|了|的|是|我|你|您|们|們|在|要|想|会|會|能|有|和|与|與|就|都|也|还|還|一下|这个|這個|那个|那個|请|請"
 )
 _EMPTY_WORDS = frozenset(
-    """a an and any are as at be by can could did do does for from get give have has how i if in into is it its me my of on or
-    our please shall should so some tell than that the their them then there these they this those to us was we were what
-    when where which who why will with would you your about long much many""".split()
+    re.findall(
+        r"\w+",
+        "a an and any are as at be by can could did do does for from get give have has how i if in into is it its me my of on "
+        "or our please shall should so some tell than that the their them then there these they this those to us was we were "
+        "what when where which who why will with would you your about long much many",
+    )
 )
 
 
@@ -203,16 +206,16 @@ def sentences_of(text: str) -> list[str]:
     found: list[str] = []
     header: list[str] | None = None
     lead = ""
-    for line in text.splitlines():
-        if line.strip().startswith("|"):
-            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+    for raw in text.splitlines():
+        line = _MARKUP.sub("", raw).strip()
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
             if header is None:
                 header = cells
             elif not _RULE.match(line):
                 found.append(_row(header, cells))
             continue
         header = None
-        line = _MARKUP.sub("", line).strip()
         if not line:
             continue
         if _ITEM.match(line):

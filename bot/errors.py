@@ -56,7 +56,7 @@ class ServiceError(BotError):
 class ModelError(ServiceError):
     """A model's endpoint failed. `code` is one of: timeout, unreachable, refused, rate_limited, broken_stream, unusable.
 
-    `said` is what the model had said before it broke, possibly empty.
+    `said` is what the model had said before it broke, possibly empty. `status` is the HTTP status, where there was one.
     """
 
     def __init__(
@@ -67,10 +67,12 @@ class ModelError(ServiceError):
         retry_after_s: float | None = None,
         code: str = "unusable",
         said: str = "",
+        status: int | None = None,
     ) -> None:
         super().__init__(service, message, permanent, retry_after_s)
         self.code = code
         self.said = said
+        self.status = status
 
 
 class DeliveryError(ServiceError):

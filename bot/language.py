@@ -44,4 +44,4 @@ def answer_language(configured: str, question: str) -> str:
 
 def language_name(code: str) -> str:
     """The language's name in English, for a model's instructions; the code itself where it is not known."""
-    return _NAMES.get(code.split("-")[0].lower(), code)
+    return _NAMES.get(code.split("-", 1)[0].lower(), code)

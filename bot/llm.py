@@ -76,7 +76,7 @@ class Outcome:
 
     endpoint: Endpoint | None = None
     finish: str = "stop"  # stop, length or filtered
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     estimated: bool = True  # the endpoint did not tell the usage
     first_token_ms: float | None = None
     malformed: int = 0  # chunks that could not be read
@@ -127,6 +127,7 @@ class Llm:
         self,
         groups: Groups,
         messages: Sequence[Mapping[str, str]],
+        *,
         temperature: float | None = None,
         max_tokens: int | None = None,
         timeouts: Timeouts | None = None,

@@ -83,6 +83,6 @@ def reply_text(kind: Kind, bot: BotConfig, locale: str) -> str:
 def _topics(bot: BotConfig, locale: str) -> str:
     if not bot.suggested_questions:
         return say("smalltalk.topics_none", locale)
-    ours = [question for question in bot.suggested_questions if detect(question, locale) == locale.split("-")[0]]
+    ours = [question for question in bot.suggested_questions if detect(question, locale) == locale.split("-", 1)[0]]
     questions = "\n".join(f"- {question}" for question in (ours or bot.suggested_questions)[:MOST_TOPICS])
     return say("smalltalk.topics", locale) + "\n\n" + questions

@@ -422,7 +422,7 @@ def main() -> None:
     emulator = ModelEmulator(options.port, options.key, kept=100)
     emulator.usual = replace(emulator.usual, text=options.answer, delay_s=options.delay, tokens_per_s=options.tokens_per_s)
     with emulator:
-        print(f"base_url {emulator.base_url}  api_key {emulator.key}  models {', '.join(emulator.models)}", flush=True)
+        print(f"{emulator.base_url} key {emulator.key} models {', '.join(emulator.models)}", flush=True)  # noqa: T201
         threading.Event().wait()
 
 

@@ -40,16 +40,16 @@
       "M18.4 16.4C14.4 13.6 11.2 8.4 11.2 2.6C17 4.6 21.2 8.6 22.4 12.9C20.9 13.7 19.5 14.9 18.4 16.4Z",
       "M2.5 24.5C8 24.6 13.8 22.4 17.6 17.4C20 14 23 12.2 26 12.4L30.2 14L26.8 15.6C26 20.6 21.4 25.2 14.8 26C10.4 26.6 6 26 2.5 24.5Z"],
     close: ["M9 9l14 14M23 9L9 23"], fresh: ["M25 15v9a2 2 0 0 1-2 2H8a2 2 0 0 1-2-2V9a2 2 0 0 1 2-2h9M13 19l1-4L25 4l3 3-11 11z"],
-    send: ["M16 26V7M8 15l8-8 8 8"], stop: ["M11 11h10v10H11z"], down: ["M16 6v19M8 17l8 8 8-8"], done: ["M7 17l6 6L25 10"],
+    send: ["M16 26V7M8 15l8-8 8 8"], stop: ["M9 11a2 2 0 0 1 2-2h10a2 2 0 0 1 2 2v10a2 2 0 0 1-2 2H11a2 2 0 0 1-2-2z"], down: ["M16 6v19M8 17l8 8 8-8"], done: ["M7 17l6 6L25 10"],
     copy: ["M11 11h14v14H11zM7 21V9a2 2 0 0 1 2-2h12"], again: ["M25 10v6h-6M25 16a9.5 9.5 0 1 0-2.5 6.5"],
     thumb_up: ["M6 14h4v11H6zM10 15l5-9c2 0 3.2 1.4 2.8 3.4L17 13h6.5a2 2 0 0 1 2 2.4l-1.6 8a2 2 0 0 1-2 1.6H10"],
     thumb_down: ["M6 18h4V7H6zM10 17l5 9c2 0 3.2-1.4 2.8-3.4L17 19h6.5a2 2 0 0 0 2-2.4l-1.6-8a2 2 0 0 0-2-1.6H10"],
   };
 
-  function icon(name, className = name) {
+  function icon(name) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", "0 0 32 32");
-    svg.setAttribute("class", `icon ${className}`);
+    svg.setAttribute("class", `icon icon-${name}`);
     svg.setAttribute("aria-hidden", "true");
     for (const shape of SHAPES[name]) {
       const path = document.createElementNS(svg.namespaceURI, "path");
@@ -59,9 +59,8 @@
     return svg;
   }
 
-  function iconButton(name, label, onclick, more = {}) {
-    return el("button.quiet", { type: "button", "aria-label": label, title: label, onclick, ...more }, icon(name));
-  }
+  const iconButton = (name, label, onclick, more = {}) =>
+    el("button.quiet", { type: "button", "aria-label": label, title: label, onclick, ...more }, icon(name));
 
   // --- markdown: text → nodes, for what models and documents say -----------------------------------------------------
 
@@ -188,7 +187,8 @@
         special.lastIndex = from = at + 1;
         continue;
       }
-      if (match[0] === "_" && /\w/.test(text[at - 1] ?? "")) continue; // snake_case
+      const isSingle = match[0] === "_" || (match[0] === "*" && text[at + 1] !== "*");
+      if (isSingle && /\w/.test(text[at - 1] ?? "")) continue; // snake_case, 2*3*4
       for (const [pattern, become] of INLINE) {
         pattern.lastIndex = at;
         const found = pattern.exec(text), end = pattern.lastIndex;
@@ -247,9 +247,9 @@
 
   /** Why a request failed. status 0: no answer came. retryAfter: seconds, where the server said so. */
   class Failure extends Error {
-    constructor(status, { code = "", message = "" } = {}, retryAfter = 0) {
+    constructor(status, { message = "" } = {}, retryAfter = 0) {
       super(message);
-      Object.assign(this, { status, code, retryAfter });
+      Object.assign(this, { status, retryAfter });
     }
   }
 
@@ -264,56 +264,35 @@
       this.token = store.get(this.key);
     }
 
-    /** Start or resume the visitor's session; isNew begins another conversation. Raises Failure. */
+    /** Start or resume the visitor's session; isNew begins another conversation. Raises Failure, as all here do. */
     async open(isNew = false) {
       const body = { token: this.token ?? undefined, new: isNew || undefined, locale: this.locale };
-      const session = await this.request(`api/chat/${encodeURIComponent(this.channel)}/sessions`, { body });
-      this.token = session.token;
-      store.set(this.key, session.token);
+      const session = await this.post(`${encodeURIComponent(this.channel)}/sessions`, body);
+      store.set(this.key, this.token = session.token);
       return session;
     }
 
-    /** POST body to path with the visitor's token; the answer's JSON. Raises Failure. */
     async post(path, body, signal) {
-      return this.request(path, { body, signal, headers: { Authorization: `Bearer ${this.token}` } });
-    }
-
-    async request(path, { body, signal, headers = {} }) {
-      const timeout = new AbortController();
-      const timer = setTimeout(() => timeout.abort(), POST_MS);
-      signal?.addEventListener("abort", () => timeout.abort(), { once: true });
+      const patience = patienceOf(signal, POST_MS);
       try {
-        const response = await fetch(new URL(path, BASE), {
-          method: "POST", signal: timeout.signal, cache: "no-store", credentials: "omit",
-          headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body),
-        });
-        if (!response.ok) throw await failureOf(response);
-        return response.status === 204 ? {} : await response.json();
+        return await (await this.request(path, patience.signal, { method: "POST", body: JSON.stringify(body) })).json();
       } catch (error) {
         throw error instanceof Failure ? error : new Failure(0);
       } finally {
-        clearTimeout(timer);
+        patience.end();
       }
     }
 
-    /** A turn's events after number `last`, each {id, event, data}, until the stream ends. Raises Failure. */
+    /** A turn's events after number `last`, each {id, event, data}, until the stream ends. */
     async *events(turnId, last, signal) {
-      const death = new AbortController();
-      const die = () => death.abort();
-      let timer = setTimeout(die, QUIET_MS);
-      signal.addEventListener("abort", die, { once: true });
+      const patience = patienceOf(signal, QUIET_MS);
       try {
-        const response = await fetch(new URL(`api/chat/turns/${encodeURIComponent(turnId)}/events`, BASE), {
-          signal: death.signal, cache: "no-store", credentials: "omit",
-          headers: { Accept: "text/event-stream", Authorization: `Bearer ${this.token}`, ...(last && { "Last-Event-ID": last }) },
-        });
-        if (!response.ok) throw await failureOf(response);
+        const response = await this.request(`turns/${turnId}/events`, patience.signal, {}, last ? { "Last-Event-ID": last } : {});
         const reader = response.body.getReader(), decoder = new TextDecoder();
         for (let buffer = ""; ;) {
           const { done, value } = await reader.read();
           if (done) return;
-          clearTimeout(timer);
-          timer = setTimeout(die, QUIET_MS);
+          patience.renew();
           const parts = (buffer + decoder.decode(value, { stream: true })).split(/\r?\n\r?\n/);
           buffer = parts.pop();
           yield* parts.map(parseEvent).filter((event) => event.data);
@@ -321,16 +300,28 @@
       } catch (error) {
         throw error instanceof Failure ? error : new Failure(0);
       } finally {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", die);
-        die();
+        patience.end();
       }
+    }
+
+    async request(path, signal, options, headers) {
+      const response = await fetch(new URL(`api/chat/${path}`, BASE), { signal, cache: "no-store", credentials: "omit", ...options,
+        headers: { "Content-Type": "application/json", ...(this.token && { Authorization: `Bearer ${this.token}` }), ...headers } });
+      if (response.ok) return response;
+      const { error } = await response.json().catch(() => ({})); // a proxy's error page is no JSON
+      throw new Failure(response.status, error, Number(response.headers.get("Retry-After")) || 0);
     }
   }
 
-  async function failureOf(response) {
-    const body = await response.json().catch(() => ({})); // a proxy's error page is no JSON
-    return new Failure(response.status, body.error, Number(response.headers.get("Retry-After")) || 0);
+  /** A signal that aborts when `signal` does, or when there was no renew() for ms. */
+  function patienceOf(signal, ms) {
+    const control = new AbortController(), end = () => { clearTimeout(timer); control.abort(); };
+    let timer;
+    const renew = () => { clearTimeout(timer); timer = setTimeout(end, ms); };
+    renew();
+    if (signal?.aborted) end();
+    signal?.addEventListener("abort", end, { once: true });
+    return { signal: control.signal, renew, end };
   }
 
   /** One event of a stream; without data for a comment. Source: HTML, "Interpreting an event stream". */
@@ -348,12 +339,11 @@
   /** One answer: grows while it streams, then gets its sources and buttons. `question` is the text it answers. */
   class Answer {
     constructor(chat, turnId, question) {
-      Object.assign(this, { chat, turnId, question, text: "", drawn: [], citations: [], finished: false });
+      Object.assign(this, { chat, turnId, question, text: "", drawn: [], citations: [], finished: false, say: chat.say });
       this.body = el("div.text");
       this.note = el("p.status", {}, icon("bird"), this.stage = el("span"));
       this.node = el("article.answer.live", {}, el("span.hidden", {}, `${chat.title}: `), this.body, this.note);
-      this.context = { say: chat.say, imageHosts: chat.bot.image_hosts ?? [],
-        copy: (text, button) => chat.copy(text, button), cite: (number, source) => this.cite(number, source) };
+      this.context = { ...chat.context, cite: (number, source) => this.cite(number, source) };
     }
 
     show(stage) {
@@ -372,59 +362,50 @@
       let same = 0;
       while (same < next.length && next[same].source === this.drawn[same]?.source) same++;
       for (const { node } of this.drawn.splice(same)) node.remove();
-      for (const { source, build } of next.slice(same)) {
-        const node = build();
-        this.body.append(node);
-        this.drawn.push({ source, node });
-      }
+      this.drawn.push(...next.slice(same).map(({ source, build }) => ({ source, node: build() })));
+      this.body.append(...this.drawn.slice(same).map(({ node }) => node));
     }
 
-    /** The number n in the text: a button that opens its source, or before the sources are known a placeholder. */
+    /** The number n in the text: a button that opens its source, or before the sources are known its place. */
     cite(number, source) {
       const citation = this.citations.find(({ n }) => n === number);
-      if (!citation) return this.finished ? source : el("span.cite", {}, String(number));
-      return this.sourceButton("button.cite", citation, String(number));
+      if (!citation && this.finished) return source;
+      const node = citation ? this.sourceButton("button.cite", citation, String(number)) : el("span.cite", {}, String(number));
+      return [node, "\u2060"]; // a full stop after it stays on its line
     }
 
     sourceButton(name, citation, ...children) {
-      const label = this.chat.say("source", citation);
-      return el(name, { type: "button", "aria-label": label, title: citation.title, "aria-haspopup": "dialog",
+      return el(name, { type: "button", "aria-label": this.say("source", citation), title: citation.title, "aria-haspopup": "dialog",
         onclick: (event) => this.chat.openSource(citation, event.currentTarget) }, ...children);
     }
 
     /** The whole answer has come: {text, citations?, finish?, rating?, error?}; error is the sentence to show. */
-    finish({ text, citations = [], finish = "stop", rating, error }) {
+    finish({ text, citations = [], finish = "stop", rating, error = "" }) {
       Object.assign(this, { text, citations, finished: true, rating });
       this.show("");
       this.node.classList.remove("live");
       for (const { node } of this.drawn.splice(0)) node.remove();
       this.draw(text);
-      const remark = { stopped: "stopped", length: "length" }[finish];
-      if (remark) this.node.append(el("p.remark", {}, this.chat.say(remark)));
+      if (finish === "stopped" || finish === "length") this.node.append(el("p.remark", {}, this.say(finish)));
       if (citations.length) {
-        this.node.append(el("div.sources", { role: "group", "aria-label": this.chat.say("sources") },
-          el("span", { "aria-hidden": "true" }, this.chat.say("sources")),
-          ...citations.map((citation) => this.sourceButton("button.source", citation, el("b", {}, String(citation.n)), el("span", { dir: "auto" }, citation.title)))));
+        this.node.append(el("div.sources", { role: "group", "aria-label": this.say("sources") },
+          el("span", { "aria-hidden": "true" }, this.say("sources")), ...citations.map((citation) =>
+            this.sourceButton("button.source", citation, el("b", {}, String(citation.n)), el("span", { dir: "auto" }, citation.title)))));
       }
-      if (error) this.node.append(this.chat.failure(error, () => this.chat.ask(this.question)));
-      else this.node.append(this.toolbar());
+      this.node.append(finish === "error" ? this.chat.failure(error, () => this.chat.ask(this.question)) : this.toolbar());
     }
 
     toolbar() {
-      const { say } = this.chat;
-      const copy = iconButton("copy", say("copy"), () => this.chat.copy(this.text.replace(/\[(\d{1,2})\]/g,
-        (mark, n) => this.citations.some((citation) => citation.n === Number(n)) ? "" : mark), copy));
-      const thumbs = ["up", "down"].map((rating) => iconButton(`thumb_${rating}`, say(rating), () => this.rate(rating), { "data-rating": rating }));
-      this.tools = el("div.tools", {}, copy, ...thumbs,
-        iconButton("again", say("again"), () => this.chat.ask(this.question), { "data-again": true }));
+      const cited = (mark, n) => this.citations.some((citation) => citation.n === Number(n)) ? "" : mark;
+      const copy = iconButton("copy", this.say("copy"), () => this.chat.copy(this.text.replace(/ ?\[(\d{1,2})\]/g, cited), copy));
+      this.thumbs = ["up", "down"].map((rating) => iconButton(`thumb_${rating}`, this.say(rating), () => this.rate(rating), { "data-rating": rating }));
       this.markRating();
-      return this.tools;
+      const again = iconButton("again", this.say("again"), () => this.chat.ask(this.question), { "data-again": true });
+      return el("div.tools", {}, copy, ...this.thumbs, again);
     }
 
     markRating() {
-      for (const button of this.tools.querySelectorAll("[data-rating]")) {
-        button.setAttribute("aria-pressed", String(button.dataset.rating === this.rating));
-      }
+      for (const thumb of this.thumbs) thumb.setAttribute("aria-pressed", String(thumb.dataset.rating === this.rating));
     }
 
     async rate(rating, comment) {
@@ -433,26 +414,25 @@
       this.markRating();
       this.node.querySelector(".comment")?.remove();
       try {
-        await this.chat.server.post(`api/chat/turns/${encodeURIComponent(this.turnId)}/feedback`, { rating, comment });
-      } catch {
+        await this.chat.server.post(`turns/${this.turnId}/feedback`, { rating, comment });
+        if (rating === "down" && comment === undefined) this.askWhy();
+        else this.chat.announce(this.say("thanks"));
+      } catch (failure) {
+        if (!(failure instanceof Failure)) throw failure;
         this.rating = before;
         this.markRating();
-        this.chat.announce(this.chat.say("not_saved"), true);
-        return;
+        this.chat.announce(this.say("not_saved"), true);
       }
-      if (rating === "down" && comment === undefined) this.askWhy();
-      else this.chat.announce(this.chat.say("thanks"));
     }
 
     askWhy() {
-      const { say } = this.chat;
-      const input = el("input", { type: "text", maxlength: 1000, dir: "auto", placeholder: say("comment"), "aria-label": say("comment") });
+      const label = this.say("comment"), input = el("input", { maxlength: 1000, dir: "auto", placeholder: label, "aria-label": label });
       const submit = (event) => {
         event.preventDefault();
-        this.tools.querySelector("[data-rating=down]").focus();
+        this.thumbs[1].focus();
         this.rate("down", input.value.trim());
       };
-      this.node.append(el("form.comment", { onsubmit: submit }, input, el("button.plain", {}, say("comment_send"))));
+      this.node.append(el("form.comment", { onsubmit: submit }, input, el("button.plain", {}, this.say("comment_send"))));
       input.focus();
     }
   }
@@ -467,13 +447,13 @@
       this.say = (key, values = {}) => (this.texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
       this.server = new Server(this.getAttribute("channel"), locale);
       this.isPage = this.getAttribute("mode") === "page";
-      this.panel = el("section.panel", { role: this.isPage ? "main" : "dialog", hidden: !this.isPage, tabindex: -1 });
-      this.launcher = el("button.launcher", { type: "button", "aria-expanded": "false", onclick: () => this.toggle(this.panel.hidden) }, icon("bird"));
+      this.panel = el("section.panel", { role: this.isPage ? "main" : "dialog", "aria-label": this.say("launch"), hidden: !this.isPage });
+      this.launcher = el("button.launcher", { type: "button", "aria-label": this.say("launch"), "aria-expanded": "false",
+        onclick: () => this.toggle(this.panel.hidden) }, icon("bird"));
       this.root = el(`div.root.${this.isPage ? "page" : "float"}`, { lang: locale, hidden: true }, this.panel, this.isPage ? "" : this.launcher);
       const ready = () => { this.root.hidden = false; };
       const style = el("link", { rel: "stylesheet", href: new URL("static/chat/widget.css", BASE), onload: ready, onerror: ready });
       this.attachShadow({ mode: "open" }).append(style, this.root);
-      this.name();
       this.listen();
       if (this.isPage) this.start();
     }
@@ -485,8 +465,8 @@
       new MutationObserver(paint).observe(this, { attributeFilter: ["theme"] });
       paint();
       addEventListener("offline", () => this.lost());
-      addEventListener("online", () => this.redial());
-      const fit = () => this.root.style.setProperty("--view", `${visualViewport.height}px`); // less than 100vh over a phone's keyboard
+      addEventListener("online", () => this.busy ? this.redial() : this.regained());
+      const fit = () => this.root.style.setProperty("--view", `${visualViewport.height}px`); // what a phone's keyboard leaves
       globalThis.visualViewport?.addEventListener("resize", fit);
       for (const type of ["keydown", "keyup", "keypress"]) this.root.addEventListener(type, (event) => this.onKey(event));
     }
@@ -498,11 +478,6 @@
       else if (!this.isPage) this.toggle(false);
     }
 
-    name() {
-      this.launcher.setAttribute("aria-label", this.say("launch"));
-      this.panel.setAttribute("aria-label", this.title || this.say("launch"));
-    }
-
     toggle(open) {
       this.panel.hidden = !open;
       this.launcher.setAttribute("aria-expanded", String(open));
@@ -511,18 +486,17 @@
       else this.focusInput();
     }
 
-    focusInput() { // on a phone that would call up the keyboard
+    focusInput() { // not on a phone: that would call up its keyboard
       (matchMedia("(hover: hover)").matches ? this.input : this.scroller).focus({ preventScroll: true });
     }
 
-    closeButton() {
-      return this.isPage ? "" : iconButton("close", this.say("close"), () => this.toggle(false));
+    header(...children) {
+      return el("header", {}, ...children, this.isPage ? "" : iconButton("close", this.say("close"), () => this.toggle(false)));
     }
 
     /** Start or resume the session and show it; isNew: with an empty conversation. */
     async start(isNew = false) {
-      this.halt();
-      if (!this.session) this.panel.replaceChildren(el("header", {}, el("h2"), this.closeButton()), el("div.loading", {}, icon("bird")));
+      if (!this.session) this.panel.replaceChildren(this.header(el("h2")), el("div.loading", {}, icon("bird")));
       try {
         this.session = await this.server.open(isNew);
       } catch (failure) {
@@ -531,76 +505,57 @@
         else this.panel.lastChild.replaceChildren(this.failure(message, () => this.start(isNew), failure.retryAfter));
         return;
       }
-      this.texts = this.session.texts ?? this.texts;
+      this.leave();
+      this.texts = this.session.texts;
       this.bot = this.session.bot;
       this.title = this.bot.title;
+      this.context = { say: this.say, imageHosts: this.bot.image_hosts, copy: (...what) => this.copy(...what), cite: (_, source) => source };
+      this.panel.setAttribute("aria-label", this.title);
       if (this.isPage) document.title = this.title;
-      this.name();
       this.furnish();
-      if (!this.panel.hidden && (isNew || !this.isPage)) this.focusInput();
+      this.recall(this.session);
+      if (isNew || !this.isPage && !this.panel.hidden) this.focusInput();
     }
 
     furnish() {
-      const { say, bot, session } = this;
+      const { say, bot } = this;
       this.log = el("div.log", { role: "log", "aria-live": "polite", "aria-label": say("log") });
       this.pending = el("div.pending", { "aria-live": "off" }); // what still grows is read out when it is whole
+      this.suggestions = el("div.suggestions", { role: "group", "aria-label": say("suggested") }, ...this.asking(bot.suggested_questions.slice(0, 3)));
       this.chips = el("div.chips", { role: "group", "aria-label": say("followups"), hidden: true });
-      this.welcome = this.greeting();
-      const column = el("div.column", {}, this.welcome, this.log, this.pending, this.chips);
-      this.scroller = el("div.scroller", { tabindex: 0, role: "group", "aria-label": say("log"), onscroll: () => this.onScroll() }, column);
+      const opening = blocks(bot.opening || this.title, this.context).map((block) => block.build());
+      const column = el("div.column", {}, el("div.flight", {}, icon("bird")), el("div.text.opening", {}, ...opening), this.suggestions,
+        this.log, this.pending, this.chips);
+      this.scroller = el("div.scroller", { tabindex: 0, role: "group", "aria-label": say("log"), onscroll: () => this.onScroll(),
+        onpointerdown: () => { this.sheet.hidden = true; } }, column);
       new ResizeObserver(() => this.keepUp()).observe(column);
       this.jump = el("button.jump", { type: "button", hidden: true, onclick: () => { this.keepUp(true); this.focusInput(); } }, icon("down"), say("newest"));
       this.banner = el("p.banner", { role: "status" });
       this.sheet = el("aside.sheet", { role: "dialog", hidden: true, tabindex: -1 });
-      const mark = el("span.mark", {}, safeUrl(bot.avatar) ? el("img", { src: bot.avatar, alt: "", referrerpolicy: "no-referrer" }) : icon("bird"));
+      const avatar = safeUrl(bot.avatar) ? el("img", { src: bot.avatar, alt: "", referrerpolicy: "no-referrer" }) : icon("bird");
       this.panel.replaceChildren(
-        el("header", {}, mark, el(this.isPage ? "h1" : "h2", { dir: "auto" }, this.title), iconButton("fresh", say("new"), () => this.start(true)), this.closeButton()),
+        this.header(el("span.mark", {}, avatar), el(this.isPage ? "h1" : "h2", { dir: "auto" }, this.title),
+          iconButton("fresh", say("new"), () => this.start(true))),
         this.banner, el("div.middle", {}, this.scroller, this.jump), this.composer(), this.sheet);
-      let question = "";
-      for (const message of session.messages) {
-        if (message.role === "user") {
-          question = message.text;
-          this.log.append(this.questionNode(question));
-        } else {
-          const answer = new Answer(this, message.turn_id, question);
-          answer.finish(message);
-          this.log.append(answer.node);
-          this.chips.hidden = true;
-        }
-      }
-      this.suggestions.hidden = session.messages.length > 0;
-      this.keepUp(true);
-      if (session.active_turn_id) this.watch(this.begin(new Answer(this, session.active_turn_id, question), "waiting"));
-      else this.offer(session.messages[session.messages.length - 1]?.followups ?? []);
-    }
-
-    greeting() {
-      const { say, bot } = this;
-      const context = { say, imageHosts: bot.image_hosts ?? [], copy: (text, button) => this.copy(text, button), cite: (_, source) => source };
-      const questions = (bot.suggested_questions ?? []).slice(0, 3);
-      this.suggestions = el("div.suggestions", { role: "group", "aria-label": say("suggested") },
-        ...questions.map((text) => el("button", { type: "button", dir: "auto", onclick: () => this.ask(text) }, text)));
-      return el("div.welcome", {}, el("div.flight", {}, icon("bird")),
-        el("div.text.opening", {}, ...blocks(bot.opening || this.title, context).map((block) => block.build())), this.suggestions);
     }
 
     composer() {
       const { say } = this;
+      const onkeydown = (event) => {
+        if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // 229: composing, in Safari
+        event.preventDefault();
+        if (!this.busy) this.submit();
+      };
       this.input = el("textarea", { rows: 1, dir: "auto", placeholder: say("placeholder"), "aria-label": say("input"), enterkeyhint: "send",
-        oninput: () => this.onInput(), onkeydown: (event) => {
-          if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari's composition
-          event.preventDefault();
-          if (!this.busy) this.submit();
-        } });
+        oninput: () => this.onInput(), onkeydown });
       this.counter = el("p.counter", { "aria-live": "polite" });
       this.button = el("button.send", { type: "button", onclick: () => this.busy ? this.stop() : this.submit() });
-      const composer = el("div.composer", {}, el("div.box", {}, this.input, this.button), this.counter, el("p.notice", {}, say("notice")));
       this.onInput();
-      return composer;
+      return el("div.composer", {}, el("div.box", {}, this.input, this.button), this.counter, el("p.notice", {}, say("notice")));
     }
 
     onInput() {
-      const limit = this.session.limits?.max_chars ?? 4000, over = Array.from(this.input.value).length - limit;
+      const limit = this.session.limits.max_chars, over = Array.from(this.input.value).length - limit;
       this.input.style.height = "auto";
       if (this.input.value) this.input.style.height = `${this.input.scrollHeight}px`;
       this.counter.textContent = over > 0 ? this.say("too_long", { over, limit }) : over > -limit / 10 ? this.say("left", { left: -over }) : "";
@@ -621,7 +576,25 @@
       this.ask(text);
     }
 
-    questionNode(text) {
+    /** Show what was said before, and go on with an answer that is still in progress. */
+    recall({ messages, active_turn_id: active }) {
+      let question = "";
+      for (const message of messages) {
+        if (message.role === "user") {
+          this.log.append(this.said(question = message.text));
+        } else {
+          const answer = new Answer(this, message.turn_id, question);
+          answer.finish(message);
+          this.log.append(answer.node);
+        }
+      }
+      this.suggestions.hidden = messages.length > 0;
+      if (active) this.watch(this.begin(new Answer(this, active, question), "waiting"));
+      else this.offer(messages[messages.length - 1]?.followups ?? []);
+      this.keepUp(true);
+    }
+
+    said(text) {
       return el("article.question", {}, el("span.hidden", {}, `${this.say("you")}: `), el("div.said", { dir: "auto" }, text));
     }
 
@@ -629,10 +602,10 @@
       if (this.busy) return;
       this.suggestions.hidden = true;
       this.offer([]);
-      const question = { text, id: newId(), node: this.questionNode(text) };
+      const question = { text, id: newId(), node: this.said(text) };
       this.log.append(question.node);
-      this.focusInput();
       this.keepUp(true);
+      this.focusInput();
       this.deliver(question);
     }
 
@@ -652,11 +625,10 @@
       if (run === this.run) await this.watch(answer);
     }
 
-    async post(question, run) {
+    async post({ text, id }, run) {
       for (let tries = 0; ; tries++) {
         try {
-          const body = { text: question.text, client_message_id: question.id };
-          const accepted = await this.server.post("api/chat/messages", body, run.connection.signal);
+          const accepted = await this.server.post("messages", { text, client_message_id: id }, run.connection.signal);
           this.regained();
           return accepted;
         } catch (failure) {
@@ -687,24 +659,26 @@
     /** Follow a turn's events to their end, over as many connections as it takes. */
     async watch(answer) {
       const run = this.run;
-      for (let last = 0, tries = 0; !run.over;) {
+      for (let last = 0, tries = 0; !run.over; tries++) {
         try {
           for await (const event of this.server.events(answer.turnId, last, run.connection.signal)) {
             if (run.over) return;
             tries = 0;
             this.regained();
-            if (event.id > last || !["delta", "replace", "status"].includes(event.event)) this.hear(answer, event);
+            if (event.id > last || ["done", "error", "end"].includes(event.event)) this.hear(answer, event);
             last = Math.max(last, event.id);
-            if (event.event === "end") run.over = true;
+            run.over ||= event.event === "end";
           }
         } catch (failure) {
+          if (!(failure instanceof Failure)) throw failure;
           if (failure.status >= 400 && failure.status < 500) break; // not there any more: the session knows how it ended
         }
-        if (!run.over) await this.pause(run, tries++);
+        if (!run.over) await this.pause(run, tries);
       }
-      if (run !== this.run || answer.finished) return;
-      await this.pause(run, 2);
-      if (run === this.run) await this.start();
+      for (let tries = 2; run === this.run && !answer.finished; tries++) {
+        await this.pause(run, tries);
+        if (run === this.run) await this.start();
+      }
     }
 
     hear(answer, { event, data }) {
@@ -720,16 +694,16 @@
     }
 
     async stop() {
-      if (!this.busy.turnId) return this.run.over = true, this.redial();
-      try {
-        await this.server.post(`api/chat/turns/${encodeURIComponent(this.busy.turnId)}/stop`, {});
-      } catch (failure) {
-        this.announce(failure.message || this.say("unreachable"), true);
+      if (!this.busy.turnId) {
+        this.run.over = true;
+        return this.redial();
       }
+      await this.server.post(`turns/${this.busy.turnId}/stop`, {})
+        .catch((failure) => this.announce(failure.message || this.say("unreachable"), true));
     }
 
-    /** Leave the turn that is watched. */
-    halt() {
+    /** Turn away from the answer that is watched. */
+    leave() {
       if (this.run) this.run.over = true;
       this.redial();
       this.run = this.busy = null;
@@ -750,9 +724,8 @@
     }
 
     lost() {
-      if (!this.busy && navigator.onLine) return;
       this.isLost = true;
-      this.announce(this.say("lost"), true, Infinity);
+      this.announce(this.say("lost"), true, null);
     }
 
     regained() {
@@ -760,20 +733,22 @@
       this.isLost = false;
     }
 
-    /** Follow-up questions as buttons that send their own text. */
+    asking(questions) {
+      return questions.map((text) => el("button", { type: "button", dir: "auto", onclick: () => this.ask(text) }, text));
+    }
+
     offer(questions) {
       this.chips.hidden = !questions.length;
-      this.chips.replaceChildren(...questions.map((text) => el("button", { type: "button", dir: "auto", onclick: () => this.ask(text) }, text)));
+      this.chips.replaceChildren(...this.asking(questions));
     }
 
     /** What went wrong, and a button to try again, after retryAfter seconds. */
     failure(message, retry, retryAfter = 0) {
-      const button = el("button.plain", { type: "button", onclick: () => retry() }, this.say("retry"));
-      const until = Date.now() + retryAfter * 1000;
+      const button = el("button.plain", { type: "button", onclick: retry }), end = Date.now() + retryAfter * 1000;
       const tick = () => {
-        const seconds = Math.ceil((until - Date.now()) / 1000);
+        const seconds = Math.ceil((end - Date.now()) / 1000);
         button.disabled = seconds > 0;
-        button.textContent = seconds > 0 ? this.say("retry_in", { seconds }) || this.say("retry") : this.say("retry");
+        button.textContent = this.say(seconds > 0 ? "retry_in" : "retry", { seconds });
         if (seconds > 0) setTimeout(tick, 250);
       };
       tick();
@@ -785,36 +760,33 @@
       this.opener = opener;
       this.sheet.setAttribute("aria-label", this.say("source", citation));
       this.sheet.replaceChildren(
-        el("div.bar", {}, el("b", {}, String(citation.n)), el("h3", { dir: "auto" }, citation.title), iconButton("close", this.say("source_close"), () => this.closeSource())),
-        el("blockquote", { dir: "auto", tabindex: 0 }, citation.snippet),
-        url ? link("", url.href, [this.say("source_open")]) : "");
+        el("div.bar", {}, el("b", {}, String(citation.n)), el("h3", { dir: "auto" }, citation.title),
+          iconButton("close", this.say("source_close"), () => this.closeSource())),
+        el("blockquote", { dir: "auto", tabindex: 0 }, citation.snippet), url ? link("", url.href, [this.say("source_open")]) : "");
       this.sheet.hidden = false;
       this.sheet.focus();
     }
 
     closeSource() {
       this.sheet.hidden = true;
-      this.opener?.focus();
+      this.opener.focus();
     }
 
     async copy(text, button) {
-      try {
-        await copyText(text);
-      } catch {
-        return this.announce(this.say("not_copied"), true);
-      }
-      this.announce(this.say("copied"));
+      const copied = await copyText(text).catch(() => false);
+      this.announce(this.say(copied ? "copied" : "not_copied"), !copied);
+      if (!copied) return;
       button.replaceChildren(icon("done"));
       setTimeout(() => button.replaceChildren(icon("copy")), 2000);
     }
 
-    /** A short word above the conversation, read out too. */
+    /** A word above the conversation, read out too; shown_ms null: until the next one. */
     announce(text, isError = false, shown_ms = 4000) {
       if (!this.banner) return;
       clearTimeout(this.bannerTimer);
       this.banner.textContent = text;
       this.banner.classList.toggle("error", isError);
-      if (shown_ms < Infinity) this.bannerTimer = setTimeout(() => { this.banner.textContent = ""; }, shown_ms);
+      if (shown_ms) this.bannerTimer = setTimeout(() => { this.banner.textContent = ""; }, shown_ms);
     }
 
     onScroll() {
@@ -824,20 +796,20 @@
 
     /** Stay with the newest, unless the reader has scrolled away from it. */
     keepUp(always = false) {
-      if (always) this.isAtEnd = true;
+      this.isAtEnd ||= always;
       if (this.isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
       else this.onScroll();
     }
   }
 
   async function copyText(text) {
-    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true);
     const area = el("textarea", { readonly: true }, text); // without https there is only the old way
     document.body.append(area);
     area.select();
     const copied = document.execCommand("copy");
     area.remove();
-    if (!copied) throw new Error("copying is not allowed");
+    return copied;
   }
 
   function newId() { // crypto.randomUUID is only there with https

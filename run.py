@@ -274,8 +274,6 @@ def _locale() -> str:
 
 def _check(settings: Settings) -> None:
     """What would otherwise fail later and less clearly. Raises ConfigError."""
-    if sys.version_info < (3, 11):
-        raise ConfigError(say("run.python", _locale(), version=sys.version.split()[0]))
     free = shutil.disk_usage(settings.data_dir).free
     if free < LEAST_FREE_BYTES:
         raise ConfigError(say("run.disk", _locale(), path=settings.data_dir, megabytes=free // 1024 // 1024))

@@ -215,7 +215,6 @@ AGENT: dict[str, tuple[str, str]] = {
 }
 
 RUN: dict[str, tuple[str, str]] = {
-    "run.python": ("需要 Python 3.11 或更新版本，现在是 {version}。", "Python 3.11 or newer is needed; this is {version}."),
     "run.disk": (
         "磁盘空间不足：{path} 只剩 {megabytes} MB。请腾出空间，或用 DATA_DIR 换一个目录。",
         "The disk is nearly full: {megabytes} MB are left for {path}. Free some, or set DATA_DIR to another folder.",

@@ -9,6 +9,7 @@ import redis
 from rq.cron import CronScheduler
 
 from jobs import housekeeping, reply
+from jobs.bell import JOB_TIMEOUT_S
 from jobs.services import HEAVY, REPLIES, Services
 
 logger = logging.getLogger(__name__)
@@ -22,11 +23,14 @@ def run(services: Services) -> None:
     """Send out the periodic jobs until told to stop; outlives Redis."""
     while True:
         scheduler = CronScheduler(services.redis, logging_level=logging.WARNING)
-        scheduler.register(reply.answer_waiting, REPLIES, interval=RING_S, result_ttl=0, ttl=RING_S + 1, failure_ttl=60, job_timeout=3600)
-        scheduler.register(housekeeping.resume_documents, HEAVY, interval=RESUME_S, result_ttl=0, ttl=RESUME_S, failure_ttl=3600)
-        scheduler.register(housekeeping.tidy, HEAVY, interval=TIDY_S, result_ttl=0, ttl=TIDY_S, failure_ttl=86400)
+        # Expired before the next one comes: without workers the queue holds one of each, not thousands.
+        scheduler.register(
+            reply.answer_waiting, REPLIES, interval=RING_S, result_ttl=0, ttl=RING_S + 1, failure_ttl=60, job_timeout=JOB_TIMEOUT_S
+        )
+        for job, interval in ((housekeeping.resume_documents, RESUME_S), (housekeeping.tidy, TIDY_S)):
+            scheduler.register(job, HEAVY, interval=interval, result_ttl=0, ttl=interval, failure_ttl=86400)
         try:
-            scheduler.start()
+            scheduler.start()  # type: ignore[no-untyped-call]
             return
         except redis.RedisError as error:
             logger.warning("the clock waits for Redis: %s", error)

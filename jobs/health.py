@@ -49,7 +49,7 @@ def checks(services: Services) -> dict[str, Any]:
     found: dict[str, Any] = {"database": _database(services)}
     try:
         found["redis"] = "ok" if services.redis.ping() else "no answer"
-        found["reply_workers"] = int(services.redis.zcount(WORKERS_ALIVE, time.time() - ALIVE_S, "+inf"))  # type: ignore[arg-type]
+        found["reply_workers"] = int(services.redis.zcount(WORKERS_ALIVE, time.time() - ALIVE_S, "+inf"))
     except redis.RedisError as error:
         found["redis"] = f"{type(error).__name__}: does not answer"
         found["reply_workers"] = 0
@@ -101,7 +101,7 @@ def _metrics(services: Services) -> Response:
         first = session.exec(select(func.min(Turn.created_at)).where(Turn.status == TurnStatus.WAITING)).one()
         oldest.set((now - first).total_seconds() if first else 0)
     try:
-        workers.set(float(services.redis.zcount(WORKERS_ALIVE, time.time() - ALIVE_S, "+inf")))  # type: ignore[arg-type]
+        workers.set(float(services.redis.zcount(WORKERS_ALIVE, time.time() - ALIVE_S, "+inf")))
         for queue in (services.replies, services.heavy):
             queued.labels(queue.name).set(len(queue))
     except redis.RedisError as error:

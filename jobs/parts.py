@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import redis
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from bot import followups
@@ -98,18 +99,19 @@ def nearby(services: Services, turn: Question) -> Sequence[Passage]:
             select(col(KnowledgeBase.id)).where(col(KnowledgeBase.name).in_(turn.bot.knowledge.bases))
         )
         wanted = (
-            select(Chunk.id, Chunk.document_id, Chunk.heading, Chunk.text, Chunk.question, Document.title)
+            select(Chunk, col(Document.title))
             .join(Document, col(Document.id) == col(Chunk.document_id))
             .where(in_bases, col(Chunk.enabled))
-        )  # fmt: skip
-        beside = session.connection().execute(
+            .options(defer(Chunk.vector))  # type: ignore[arg-type]
+        )
+        beside = session.exec(
             wanted.where(col(Chunk.document_id).in_(documents)).order_by(col(Chunk.document_id), col(Chunk.position)).limit(NEARBY)
-        ).all()  # fmt: skip
-        pairs = session.connection().execute(
-            wanted.where(col(Chunk.question).is_not(None)).order_by(col(Chunk.id)).limit(NEARBY)
         ).all()
-    return [Passage(row.id, row.document_id, "", row.title, row.heading, row.text, 0.0, question=row.question)
-            for row in (*beside, *pairs)]  # fmt: skip
+        pairs = session.exec(wanted.where(col(Chunk.question).is_not(None)).order_by(col(Chunk.id)).limit(NEARBY)).all()
+    return [
+        Passage(chunk.id or 0, chunk.document_id, "", title, chunk.heading, chunk.text, 0.0, question=chunk.question)
+        for chunk, title in (*beside, *pairs)
+    ]
 
 
 def suggest(turn: Question, reply: Reply, parts: Parts) -> list[str]:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, exists, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from bot.agent import Parts, answer
@@ -127,14 +128,14 @@ def answer_one(desk: Desk, taken: Taken) -> None:
     try:
         reply, built = _answer(services, taken, writer, trace)
         followups_wanted = built is not None and reply.finish == "stop" and taken.question.bot.followups.enabled
-        _store_patiently(services, desk, taken, reply, trace, done=not followups_wanted)
+        message_id = _store_patiently(services, desk, taken, reply, trace, done=not followups_wanted)
     except LeaseLost:
         logger.warning("turn %s was taken over by another worker; this answer is dropped", taken.turn_id)
         return
     except StoreError as error:
         logger.error("turn %s could not be stored and will be answered again: %s", taken.turn_id, error)
         return
-    _tell(writer, taken, reply, followups_wanted)
+    _tell(writer, message_id, reply, followups_wanted)
     if followups_wanted and built is not None:
         _follow_up(desk, taken, reply, writer, built)
     logger.info(
@@ -174,21 +175,25 @@ def _failure(taken: Taken, code: str, detail: str) -> Reply:
 
 def _store_patiently(
     services: Services, desk: Desk, taken: Taken, reply: Reply, trace: Trace, done: bool
-) -> None:
-    """Store the answer; a database that is away for seconds does not cost it."""
+) -> str:
+    """Store the answer and return its message's id; a database that is away for seconds does not cost it."""
+    message_id = new_id()
     for wait_s in (*STORE_TRIES_S, None):
         try:
             with services.db.write() as session:
-                _store(session, desk, taken, reply, trace, done)
-            return
+                _store(session, desk, taken, reply, trace, message_id, done)
+            return message_id
+        except IntegrityError:
+            return message_id  # the commit before had arrived, only its acknowledgement was lost
         except StoreError as error:
             if wait_s is None:
                 raise
             logger.warning("storing turn %s again in %s s: %s", taken.turn_id, wait_s, error)
             time.sleep(wait_s)
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trace, done: bool) -> None:
+def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trace, message_id: str, done: bool) -> None:
     connection = session.connection()
     now = utcnow()
     held = connection.execute(_STILL_MINE, {"conversation": taken.conversation_id, "owner": desk.owner, "now": now}).first()
@@ -214,7 +219,7 @@ def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trac
     connection.execute(
         insert(Message),
         {
-            "id": new_id(),
+            "id": message_id,
             "conversation_id": taken.conversation_id,
             "turn_id": taken.turn_id,
             "channel_id": held.channel_id,
@@ -235,12 +240,12 @@ def _let_go(session: Session, desk: Desk, taken: Taken) -> None:
     session.connection().execute(_LET_GO, {"conversation": taken.conversation_id, "due": due, "owner": desk.owner})
 
 
-def _tell(writer: Writer, taken: Taken, reply: Reply, followups_wanted: bool) -> None:
+def _tell(writer: Writer, message_id: str, reply: Reply, followups_wanted: bool) -> None:
     closing: tuple[tuple[str, dict[str, Any]], ...] = () if followups_wanted else (("end", {}),)
     if reply.finish == "error":
         writer.tell("error", {"code": reply.error_code or "error", "message": reply.text}, *closing)
     else:
-        writer.tell("done", done_event(taken.turn_id, reply.text, [citation_row(c) for c in reply.citations],
+        writer.tell("done", done_event(message_id, reply.text, [citation_row(c) for c in reply.citations],
                                        reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.finish), *closing)  # fmt: skip
 
 
@@ -314,7 +319,7 @@ def free_leases_of_the_dead(desk: Desk) -> None:
         owners = session.connection().execute(
             select(col(Conversation.lease_owner)).where(col(Conversation.lease_owner).is_not(None)).distinct()
         )
-        _free(session, [owner for (owner,) in owners if _is_dead(owner, desk.owner)])
+        _free(session, [owner for (owner,) in owners if owner and _is_dead(owner, desk.owner)])
 
 
 def _free(session: Session, owners: list[str]) -> None:

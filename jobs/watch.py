@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_LOOK_S = 0.3  # how long the stream may say nothing before the rows are asked
 LOOK_S = 2.0
-STOP_CHECK_S = 0.5
 
 
 def watch(services: Services, turn_id: str, after: int = 0) -> Iterator[Told | None]:
@@ -67,7 +66,7 @@ def _stored(services: Services, turn_id: str, last: int) -> list[Told] | None:
     else:
         citations = message.citations if message else []
         ending = [
-            ("done", done_event(turn_id, text, citations, turn.prompt_tokens, turn.completion_tokens, turn.finish or "stop"))
+            ("done", done_event(message.id if message else "", text, citations, turn.prompt_tokens, turn.completion_tokens, turn.finish or "stop"))
         ]
     if turn.followups:
         ending.append(("followups", {"questions": turn.followups}))

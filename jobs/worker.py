@@ -86,7 +86,7 @@ class ThreadWorker(BaseWorker):
         for execution, job in running:
             self.maintain_heartbeats(job, execution)
 
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+    def request_stop(self, _signum: int, _frame: FrameType | None) -> None:
         """SIGTERM or SIGINT: take no more jobs; answers get GRACE_S to end. A second signal changes nothing."""
         if not self.desk.stopping.is_set():
             self.desk.stopping.set()

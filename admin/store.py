@@ -7,7 +7,7 @@ All take a session of `Database.write()` and never commit. Secrets come as the c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from sqlmodel import Session, SQLModel, col, func, select
@@ -20,6 +20,8 @@ from bot.tables import Bot, BotVersion, Channel, KeywordList, KnowledgeBase, Mod
 
 # The keys of a channel that are never shown or exported, whatever its kind.
 CHANNEL_SECRETS = frozenset({"app_secret", "secret", "token", "encoding_aes_key", "bot_token", "webhook_secret"})
+
+DEBUG_KIND = "debug"  # the channel of the console's debug chat: of no platform, and no part of the configuration
 
 Row = TypeVar("Row", bound=SQLModel)
 
@@ -125,8 +127,24 @@ def published_version(session: Session, bot: Bot) -> BotVersion | None:
     return session.get(BotVersion, bot.published_version_id) if bot.published_version_id else None
 
 
-def save_channel(session: Session, settings: Settings, config: ChannelConfig, keep_secrets: bool = False) -> Channel:
-    """A channel. Secrets that config leaves out go, unless keep_secrets.
+def bot_in_use(session: Session, name: str) -> BotConfig:
+    """The bot called name as it answers now; its draft before it was ever published. Raises ConfigError for an unknown one."""
+    bot = by_name(session, Bot, name)
+    if bot is None:
+        known = ", ".join(session.exec(select(Bot.name).order_by(Bot.name))) or "none"
+        raise ConfigError(f"There is no bot {name}. There are: {known}.")
+    version = published_version(session, bot)
+    return BotConfig.model_validate(version.config if version else bot.draft)
+
+
+def save_channel(
+    session: Session,
+    settings: Settings,
+    config: ChannelConfig,
+    keep_secrets: bool = False,
+    kept_keys: Collection[str] = (),
+) -> Channel:
+    """A channel. Secrets that config leaves out go, unless keep_secrets; those named in kept_keys stay as they are stored.
 
     Raises ConfigError when the bot does not exist, the channel is of another kind, or a secret's source is empty.
     """
@@ -138,10 +156,15 @@ def save_channel(session: Session, settings: Settings, config: ChannelConfig, ke
         raise ConfigError(f"The channel {config.name} is of the kind {row.kind}. Take another name for {config.kind}.")
     row = row or Channel(name=config.name, kind=config.kind, bot_id=bot.id)
     plain = {key: value for key, value in config.settings().items() if key not in CHANNEL_SECRETS}
-    given = {key: str(value) for key, value in config.settings().items() if key in CHANNEL_SECRETS and value}
+    given = {
+        key: str(value)
+        for key, value in config.settings().items()
+        if key in CHANNEL_SECRETS and value and key not in kept_keys
+    }
     _set(row, bot_id=bot.id, config=plain, quiet_s=config.quiet_s, enabled=config.enabled)
     old = channel_secrets(row, settings)
-    secrets, sources = (dict(old), dict(row.secret_sources or {})) if keep_secrets else ({}, {})
+    secrets = {key: value for key, value in old.items() if keep_secrets or key in kept_keys}
+    sources = {key: value for key, value in (row.secret_sources or {}).items() if key in secrets}
     for key, reference in given.items():
         secrets[key], source = resolve(reference)
         sources.pop(key, None)
@@ -161,6 +184,18 @@ def channel_secrets(channel: Channel, settings: Settings) -> dict[str, str]:
         return {}
     secrets: dict[str, str] = json.loads(decrypt(channel.secrets, settings.secret_key))
     return secrets
+
+
+def debug_channel(session: Session, bot: Bot) -> Channel:
+    """The channel on which the console's users talk to a bot's draft; made when first needed."""
+    name = f"debug-{bot.id}"
+    row = by_name(session, Channel, name)
+    if row is None:
+        assert bot.id is not None
+        row = Channel(name=name, kind=DEBUG_KIND, bot_id=bot.id)
+        session.add(row)
+        session.flush()
+    return row
 
 
 def missing_references(session: Session, config: BotConfig) -> list[tuple[str, str]]:

@@ -1,0 +1,404 @@
+"""`flask apply` and `flask export`: the configuration file and the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlmodel import func, select
+
+from admin.apply import apply_file
+from admin.configuration import read_configuration
+from admin.export import Snapshot, snapshot, to_yaml
+from admin.store import channel_secrets
+from admin.yaml_file import read_yaml
+from bot.config import BotConfig, Configuration
+from bot.errors import ConfigError
+from bot.secrets import decrypt
+from bot.tables import Bot, BotVersion, Channel, KeywordList, Model, Provider
+from jobs.services import Services
+from tests.admin.conftest import Flask, Open
+
+SHOP = """
+version: 1
+providers:
+  - name: main
+    base_url: https://api.example.com/v1/
+    api_key: env:MAIN_API_KEY
+    models:
+      - {name: chat-large, kind: chat, context: 128000, price_in: 2.0, price_out: 8.0}
+      - {name: embed-large, kind: embedding, dim: 1024}
+  - {name: other, base_url: http://127.0.0.1:11434/v1, api_key: a-secret-written-out-9876}
+knowledge:
+  - {name: handbook}
+moderation:
+  - {name: house-rules, keywords: [词一, word two, 词一], action: mask}
+bots:
+  - name: shop
+    title: 小店客服
+    model: main/chat-large
+    temperature: 1
+    prompt: |
+      You are "the shop": {{ now }}
+        \\ 两格缩进
+
+      end
+    opening: 您好
+    suggested_questions: ["退款多久到账？", "no"]
+    knowledge: {bases: [handbook], top_k: 3, when_empty: refuse}
+    moderation: {lists: [house-rules], check: input}
+channels:
+  - {name: shop-web, kind: web, bot: shop, allowed_origins: ["https://shop.example"]}
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a configuration file beside others of the test; MAIN_API_KEY is set."""
+    monkeypatch.setenv("MAIN_API_KEY", "sk-main-0123456789")
+
+    def write(text: str = SHOP, name: str = "shop.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(dedent(text), encoding="utf-8")
+        return path
+
+    return write
+
+
+def problems(path: Path, prune: bool = False) -> list[str]:
+    """What is wrong with a file on an empty installation, without the file's own name."""
+    with pytest.raises(ConfigError) as refused:
+        read_configuration(path, Snapshot(Configuration(), {}, {}, {}), prune)
+    return [line.removeprefix(f"{path}:") for line in str(refused.value).splitlines()]
+
+
+def exported(house: Services) -> str:
+    with house.db.read() as session:
+        taken = snapshot(session, house.settings)
+    return to_yaml(taken.config, taken.others)
+
+
+# --- applying --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_becomes_rows_and_the_bot_is_published(house: Services, shop: Write) -> None:
+    apply_file(house, shop())
+    with house.db.read() as session:
+        provider = session.exec(select(Provider).where(Provider.name == "main")).one()
+        assert decrypt(provider.api_key or "", house.settings.secret_key) == "sk-main-0123456789"
+        assert provider.api_key_source == "env:MAIN_API_KEY"
+        assert session.exec(select(Model.context).where(Model.name == "chat-large")).one() == 128000
+        assert session.exec(select(KeywordList.keywords)).one() == ["词一", "word two"]
+        bot = session.exec(select(Bot)).one()
+        version = session.get(BotVersion, bot.published_version_id)
+        assert version is not None
+        assert BotConfig.model_validate(version.config).prompt.startswith('You are "the shop": {{ now }}\n  \\ 两')
+        assert session.exec(select(Channel.config)).one()["allowed_origins"] == ["https://shop.example"]
+
+
+def test_the_same_file_again_changes_nothing(flask: Flask, shop: Write, house: Services) -> None:
+    assert flask("apply", shop()).exit_code == 0
+    with house.db.read() as session:
+        before = session.exec(select(Provider.api_key)).all()
+    again = flask("apply", shop())
+    assert again.stdout == "Nothing to change.\n"
+    with house.db.read() as session:
+        assert session.exec(select(func.count()).select_from(BotVersion)).one() == 1
+        assert session.exec(select(Provider.api_key)).all() == before  # not even encrypted anew
+
+
+def test_the_diff_has_a_line_for_each_changed_key_and_no_secret(flask: Flask, shop: Write) -> None:
+    first = flask("apply", shop())
+    assert "+ bots[shop].title: 小店客服" in first.stdout
+    assert "+ providers[main].api_key: env:MAIN_API_KEY" in first.stdout
+    changed = SHOP.replace("a-secret-written-out-9876", "another-secret-5432").replace("top_k: 3", "top_k: 4")
+    changed = changed.replace("context: 128000, ", "").replace("    opening: 您好\n", "")
+    second = flask("apply", shop(changed))
+    assert second.stdout.splitlines() == [
+        "~ providers[main].models[chat-large].context: 128000 → 32000",
+        "~ providers[other].api_key: •••• (changed)",
+        '~ bots[shop].opening: 您好 → ""',
+        "~ bots[shop].knowledge.top_k: 3 → 4",
+    ]
+    for output in (first.output, second.output):
+        assert "written-out" not in output and "another-secret" not in output and "sk-main" not in output
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(flask: Flask, shop: Write, house: Services) -> None:
+    result = flask("apply", shop(), "--dry-run")
+    assert "+ bots[shop]" in result.stdout
+    with house.db.read() as session:
+        assert session.exec(select(func.count()).select_from(Provider)).one() == 0
+
+
+def test_what_a_file_does_not_name_stays_unless_it_is_pruned(flask: Flask, shop: Write, house: Services) -> None:
+    flask("apply", shop())
+    alone = shop("bots: [{name: other-bot}]\n", "alone.yaml")
+    assert flask("apply", alone).stdout.splitlines()[0] == "+ bots[other-bot]"
+    pruned = flask("apply", alone, "--prune").stdout.splitlines()
+    assert pruned == [
+        "- providers[main]",
+        "- providers[other]",
+        "- knowledge[handbook]",
+        "- moderation[house-rules]",
+        "- bots[shop]",
+        "- channels[shop-web]",
+    ]
+    assert flask("apply", alone, "--prune").stdout == "Nothing to change.\n"
+    with house.db.read() as session:
+        assert session.exec(select(Bot.name)).all() == ["other-bot"]
+
+
+def test_models_that_the_file_leaves_out_stay_unless_pruned(flask: Flask, shop: Write, house: Services) -> None:
+    flask("apply", shop())
+    fewer = SHOP.replace("      - {name: embed-large, kind: embedding, dim: 1024}\n", "").replace(
+        "price_in: 2.0", "price_in: 3.0"
+    )
+    flask("apply", shop(fewer))
+    with house.db.read() as session:
+        assert set(session.exec(select(Model.name))) == {"chat-large", "embed-large"}
+    assert flask("apply", shop(fewer), "--prune").stdout == "- providers[main].models[embed-large]\n"
+    with house.db.read() as session:
+        assert set(session.exec(select(Model.name))) == {"chat-large"}
+
+
+def test_a_key_that_is_left_out_is_its_default_and_a_secret_left_out_goes(flask: Flask, shop: Write, house: Services) -> None:
+    flask("apply", shop())
+    result = flask("apply", shop(SHOP.replace("    api_key: env:MAIN_API_KEY\n", "").replace("    temperature: 1\n", "")))
+    assert result.stdout.splitlines() == ["~ bots[shop].temperature: 1.0 → 0.3", "- providers[main].api_key: env:MAIN_API_KEY"]
+    with house.db.read() as session:
+        assert session.exec(select(Provider.api_key).where(Provider.name == "main")).one() is None
+
+
+def test_a_draft_that_waits_in_the_console_outlives_an_apply_that_changes_nothing(house: Services, shop: Write) -> None:
+    apply_file(house, shop())
+    with house.db.write() as session:
+        bot = session.exec(select(Bot)).one()
+        bot.draft = bot.draft | {"title": "not yet published"}
+        session.add(bot)
+    assert apply_file(house, shop()).lines == ()
+    with house.db.read() as session:
+        assert session.exec(select(Bot)).one().draft["title"] == "not yet published"
+
+
+def test_a_changed_bot_becomes_a_new_version(house: Services, shop: Write) -> None:
+    apply_file(house, shop())
+    apply_file(house, shop(SHOP.replace("小店客服", "大店客服")), by="Cy")
+    with house.db.read() as session:
+        versions = session.exec(select(BotVersion).order_by(BotVersion.number)).all()  # type: ignore[arg-type]
+        assert [(version.number, version.config["title"]) for version in versions] == [(1, "小店客服"), (2, "大店客服")]
+        assert session.exec(select(Bot.published_version_id)).one() == versions[1].id
+        assert versions[1].created_by == "Cy"
+
+
+def test_nothing_at_all_is_changed_by_a_file_with_one_mistake(flask: Flask, shop: Write, house: Services) -> None:
+    result = flask("apply", shop(SHOP.replace("bot: shop,", "bot: shpo,")))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.endswith("shop.yaml:30: channels[shop-web].bot: there is no shpo. Did you mean shop?\n")
+    with house.db.read() as session:
+        assert session.exec(select(func.count()).select_from(Provider)).one() == 0
+
+
+def test_names_that_are_rows_already_may_be_referred_to(house: Services, shop: Write) -> None:
+    apply_file(house, shop())
+    assert apply_file(house, shop("channels: [{name: second, kind: web, bot: shop}]")).lines[0] == "+ channels[second]"
+    with pytest.raises(ConfigError, match="there is no shop"):
+        apply_file(house, shop("channels: [{name: second, kind: web, bot: shop}]"), prune=True)
+
+
+def test_keywords_may_stand_in_a_file_beside_the_configuration(house: Services, shop: Write, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("一\n\n two \n一\n", encoding="utf-8")
+    path = shop("moderation: [{name: words, keywords_file: words.txt}]")
+    apply_file(house, path)
+    assert apply_file(house, path).lines == ()
+    with house.db.read() as session:
+        assert session.exec(select(KeywordList.keywords)).one() == ["一", "two"]
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_may_come_from_a_file_beside_the_configuration(house: Services, shop: Write, tmp_path: Path) -> None:
+    (tmp_path / "key.txt").write_text("from-a-file-123\n")
+    apply_file(house, shop("providers: [{name: main, base_url: https://a.example, api_key: 'file:key.txt'}]"))
+    with house.db.read() as session:
+        row = session.exec(select(Provider)).one()
+        assert decrypt(row.api_key or "", house.settings.secret_key) == "from-a-file-123"
+    assert f"api_key: file:{tmp_path / 'key.txt'}" in exported(house)
+
+
+def test_an_export_applies_without_its_variables_where_the_secrets_are_stored(
+    house: Services, open_house: Open, shop: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_file(house, shop())
+    monkeypatch.delenv("MAIN_API_KEY")
+    copy = shop(exported(house), "copy.yaml")
+    assert "written-out" not in copy.read_text() and "env:OTHER_API_KEY" in copy.read_text()
+    assert apply_file(house, copy).lines == ()
+    assert apply_file(house, copy, prune=True).lines == ()
+    with pytest.raises(ConfigError, match=r"MAIN_API_KEY is empty[\s\S]*OTHER_API_KEY is empty"):
+        apply_file(open_house("elsewhere"), copy)
+
+
+def test_a_variable_with_another_value_changes_the_secret(
+    house: Services, shop: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_file(house, shop())
+    copy = shop(exported(house), "copy.yaml")
+    monkeypatch.setenv("OTHER_API_KEY", "a-secret-written-out-9876")
+    assert apply_file(house, copy).lines == ()  # the made-up variable holds the very secret
+    monkeypatch.setenv("OTHER_API_KEY", "a-new-one")
+    assert apply_file(house, copy).lines == ("~ providers[other].api_key: •••• → env:OTHER_API_KEY",)
+    assert apply_file(house, copy).lines == ()
+
+
+def test_a_kept_secret_survives_a_change_beside_it(house: Services, shop: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply_file(house, shop())
+    monkeypatch.delenv("MAIN_API_KEY")
+    apply_file(house, shop(exported(house).replace("context: 128000", "context: 64000"), "copy.yaml"))
+    with house.db.read() as session:
+        row = session.exec(select(Provider).where(Provider.name == "main")).one()
+        assert decrypt(row.api_key or "", house.settings.secret_key) == "sk-main-0123456789"
+        assert row.api_key_source == "env:MAIN_API_KEY"
+        assert channel_secrets(session.exec(select(Channel)).one(), house.settings) == {}
+
+
+# --- exporting -------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_of_one_bot_holds_what_it_needs_and_no_more(flask: Flask, shop: Write) -> None:
+    flask("apply", shop())
+    flask("apply", shop("bots: [{name: lonely}]\nknowledge: [{name: unused}]"))
+    text = flask("export", "--bot", "shop").stdout
+    assert "name: main" in text and "name: handbook" in text and "name: shop-web" in text
+    assert "lonely" not in text and "unused" not in text and "name: other" not in text
+    refused = flask("export", "--bot", "nobody")
+    assert (refused.exit_code, refused.stderr) == (1, "There is no bot nobody. There are: shop, lonely.\n")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=40).filter(lambda t: not any("\ud800" <= c <= "\udfff" for c in t)))
+def test_any_text_comes_back_from_an_export_as_it_was(tmp_path: Path, text: str) -> None:
+    written = to_yaml(Configuration(bots=(BotConfig(name="shop", title="t", prompt=text),)))
+    path = tmp_path / "out.yaml"
+    path.write_bytes(written.encode())
+    assert read_yaml(path).values["bots"][0].get("prompt", "") == text
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def test_every_mistake_is_named_at_once_with_its_line(shop: Write) -> None:
+    path = shop("""\
+        version: 1
+        providers:
+          - name: main
+            base_url: ftp://x
+            api_key: env:OTHER_API_KEY
+            weigth: 1
+            models: [{name: 3}]
+        bots:
+          - name: shop
+            model: main/b
+            temperature: "0.3"
+            knowledge: {bases: [handbok], when_empty: no}
+          - title: nameless
+        knowledge:
+          - name: handbook
+            documents: [{path: nope.md}, {url: "ftp://x"}, {path: a.md, url: http://b}]
+            faqs: {question: x}
+        channels:
+          - {name: tg, kind: telegram, bot: shop, transport: polling}
+          - {name: web, kind: web, bot: shop, allowed_origins: 3, colour: red}
+          - {name: web, kind: irc, bot: shop}
+        """)
+    found = problems(path)
+    expected = [
+        "4: providers[main].base_url: must start with http:// or https://.",
+        "5: providers[main].api_key: the environment variable OTHER_API_KEY is empty. Set it, then apply again.",
+        "6: providers[main].weigth: there is no such key. Did you mean weight?",
+        "7: providers[main].models[0].name: must be text. Put values such as numbers, true and no in quotes.",
+        "10: bots[shop].model: there is no main/b. Add it under providers first.",
+        "11: bots[shop].temperature: must be a number, without quotes.",
+        "12: bots[shop].knowledge.bases[0]: there is no handbok. Did you mean handbook?",
+        "12: bots[shop].knowledge.when_empty: must be one of answer, refuse or handoff.",
+        "13: bots[1]: name is missing. Add it.",
+        "16: knowledge[handbook].documents[0].path: ",
+        "16: knowledge[handbook].documents[1].url: must be an address that starts with http:// or https://.",
+        "16: knowledge[handbook].documents[2]: write exactly one of path and url.",
+        "17: knowledge[handbook].faqs: must be a list: ",
+        "19: channels[tg].kind: channels of the kind telegram come in a later version. For now there is: web.",
+        "20: channels[web].allowed_origins: must be a list: ",
+        "20: channels[web].colour: there is no such key. Known here: ",
+        "21: channels[web].kind: there is no kind of channel irc. There is: web.",
+        "21: channels[web].name: web stands here twice (line 20 has it). Rename or remove one.",
+    ]
+    assert len(found) == len(expected), "\n".join(found)
+    for line, start in zip(found, expected, strict=True):
+        assert line.startswith(start), line
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "1: the file is empty"),
+        ("- a", "1: the outermost level must be keys"),
+        ("a: [\nb: }", "2: this is not valid YAML"),
+        ("version: 1\n---\nversion: 1", "2: this is not valid YAML"),
+        ("version: 2", "1: version: must be one of 1."),
+        ("bots:", "1: bots: must be a list"),
+        ("version: 1\nversion: 1", "2: the key version stands here twice (line 1 has it)"),
+        ("bots: [{name: a, name: b}]", "1: the key name stands here twice"),
+        ("bots: !!python/object/apply:os.system [true]", "1: only text, numbers"),
+        ("bots: !!set {a}", "1: only text, numbers"),
+        ("bots: [{name: a, temperature: .nan}]", "1: only text, numbers"),
+        ("? [a]\n: b", "1: a key must be text"),
+        ("[" * 5000, "1: this is nested more than 30 deep"),
+        ("a: &a [*a]", "1: aliases here grow too large or refer to themselves"),
+        ("a: &a {<<: *a}", "1: aliases here grow too large or refer to themselves"),
+        ("a: \x00", "1: this is not valid YAML"),
+    ],
+)
+def test_what_is_not_a_configuration_is_refused_with_its_line(shop: Write, text: str, sentence: str) -> None:
+    assert problems(shop(text))[0].startswith(sentence)
+
+
+def test_aliases_that_multiply_are_refused_before_they_fill_the_memory(shop: Write) -> None:
+    text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    assert "aliases here grow too large" in problems(shop(text))[0]
+    assert "aliases here grow too large" in problems(shop(f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 2000)}]"))[0]
+
+
+def test_an_alias_that_spares_typing_is_welcome(house: Services, shop: Write) -> None:
+    path = shop("""\
+        bots:
+          - &first {name: first, title: Hello, memory: &memory {recent_turns: 3}}
+          - {<<: *first, name: second, memory: {<<: *memory, facts: false}}
+        """)
+    apply_file(house, path)
+    with house.db.read() as session:
+        draft = BotConfig.model_validate(session.exec(select(Bot.draft).where(Bot.name == "second")).one())
+    assert (draft.title, draft.memory.recent_turns, draft.memory.facts) == ("Hello", 3, False)
+
+
+def test_a_file_that_cannot_be_read_says_so(flask: Flask, tmp_path: Path) -> None:
+    assert flask("apply", tmp_path / "nope.yaml").stderr.startswith(f"{tmp_path / 'nope.yaml'} cannot be read")
+    (tmp_path / "latin.yaml").write_bytes(b"version: 1\nbots: \xff\n")
+    assert ":2: this is not UTF-8 text" in flask("apply", tmp_path / "latin.yaml").stderr
+    assert "cannot be read" in flask("apply", tmp_path).stderr
+
+
+def test_the_terminal_speaks_chinese_where_its_language_is_chinese(
+    flask: Flask, shop: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shop("bots: [{name: a, titel: b}]")
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert "没有这个键。您是不是想写 title？" in flask("apply", path).stderr

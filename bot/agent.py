@@ -221,7 +221,7 @@ class _Said:
         self.broken: ModelError | None = None
 
     def listen(self, pieces: Iterator[str], stopped: Callable[[], bool], emit: Emit) -> None:
-        """Say the pieces as moderation lets them go, until they end, the user stops them or a word forbids it; `broken` tells when they broke off."""
+        """Say the pieces as moderation lets them go, until they end, break off, are stopped or forbidden."""
         try:
             for piece in pieces:
                 self._show(self.guard.feed(piece), emit)

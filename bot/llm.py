@@ -302,25 +302,28 @@ class Llm:
     ) -> httpx2.Response:
         """POST body; what the endpoint is known to refuse is left out. Raises ModelError."""
         key = (endpoint.base_url, endpoint.model)
+        refused = self._refused.get(key, frozenset())
         while True:
-            refused = self._refused.get(key, frozenset())
             sent = {name: value for name, value in body.items() if name not in refused}
             if "max_tokens" in body and "max_tokens" in refused:
                 sent["max_completion_tokens"] = body["max_tokens"]  # OpenAI's reasoning models
             try:
-                return self._post(endpoint, path, {"model": endpoint.model, **sent}, limits, stream)
+                response = self._post(endpoint, path, {"model": endpoint.model, **sent}, limits, stream)
             except openai.BadRequestError as error:
                 culprit = next((name for name in OPTIONAL if name in sent and name in _words(error)), None)
-                if culprit is None and "stream_options" in sent and path == "/chat/completions":
+                if culprit is None and "stream_options" in sent:
                     culprit = "stream_options"  # some do not say what they dislike; this is the one they may not know
                 if culprit is None:
                     raise _model_error(error, endpoint) from error
-                self._refused[key] = refused | {culprit}
+                refused |= {culprit}
             except openai.OpenAIError as error:
                 raise _model_error(error, endpoint) from error
-            except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
+            except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
                 message = f"{endpoint.name} cannot be asked: {_redact(str(error), endpoint)}"
                 raise ModelError(endpoint.provider, message, True, code="refused") from error
+            else:
+                self._refused[key] = refused  # remembered only now that leaving it out was seen to help
+                return response
 
     def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any], limits: Timeouts, stream: bool) -> httpx2.Response:
         timeout = httpx2.Timeout(limits.first_token_s, connect=limits.connect_s, pool=limits.first_token_s)
@@ -334,6 +337,9 @@ class Llm:
 
     def _client(self, endpoint: Endpoint) -> openai.OpenAI:
         key = (endpoint.base_url, endpoint.api_key)
+        if not (endpoint.api_key.isascii() and endpoint.api_key.strip().isprintable()):
+            # Told here, without the key: the HTTP client's own error would quote it.
+            raise ModelError(endpoint.provider, f"The key of {endpoint.provider} holds characters that no key has.", True)
         client = self._clients.get(key)
         if client is not None and self._pid == os.getpid():
             return client

@@ -102,6 +102,7 @@ class ModelEmulator:
         self.was_asked: deque[Asked] = deque(maxlen=kept)
         self.hung_up = threading.Event()  # a client left in the middle of an answer
         self.connections = 0
+        self.open: set[asyncio.Transport] = set()
         self._queue: deque[Behaviour] = deque()
         self._port = port
         self._ready = threading.Event()
@@ -168,10 +169,14 @@ class ModelEmulator:
         self._ready.set()
         await self._stop.wait()
         server.close()
+        for transport in list(self.open):
+            transport.abort()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self.open:
+            await asyncio.sleep(0)
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Behaviour | dict[str, Any]:
         """What to answer: a JSON object at once, or the behaviour of a chat. Raises Refusal."""
@@ -275,8 +280,10 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.emulator.connections += 1
+        self.emulator.open.add(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.emulator.open.discard(self.transport)
         if self.task is not None and not self.task.done():
             self.emulator.hung_up.set()
             self.task.cancel()

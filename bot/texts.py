@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from bot.console_texts import CONSOLE
+
 CHAT: dict[str, tuple[str, str]] = {
     # key: (zh, en)
     "error.internal": ("抱歉，出了点问题，这次没能回答。请再试一次。", "Sorry, something went wrong and I could not answer. Please try again."),
@@ -295,7 +297,7 @@ KNOWLEDGE: dict[str, tuple[str, str]] = {
     "url.too_large": ("网页太大，最多 {limit_mb} MB。", "The page is too large: at most {limit_mb} MB."),
 }
 
-CATALOGUE: dict[str, tuple[str, str]] = {**RUN, **KNOWLEDGE, **CHAT, **AGENT, **WIDGET, **CLI}
+CATALOGUE: dict[str, tuple[str, str]] = {**RUN, **KNOWLEDGE, **CHAT, **AGENT, **WIDGET, **CLI, **CONSOLE}
 
 
 def say(key: str, locale: str, **values: object) -> str:

@@ -70,7 +70,7 @@ class Services:
 
         with self._searcher_lock:
             if self._searcher is None:
-                self._searcher = Searcher(self.db, self.settings, self._embed)
+                self._searcher = Searcher(self.db, self.settings, self.embed)
             return self._searcher
 
     @cached_property
@@ -79,7 +79,7 @@ class Services:
 
         return Llm()
 
-    def _embed(self, name: str, texts: Sequence[str]) -> list[list[float]]:
+    def embed(self, name: str, texts: Sequence[str]) -> list[list[float]]:
         from jobs.models import embedding_texts
 
         return embedding_texts(self, self.llm, name, texts)
@@ -95,9 +95,11 @@ class Services:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("hub", "outbox"):
+        for name in ("hub", "outbox", "llm"):
             if name in self.__dict__:
                 self.__dict__[name].close()
+        if self._searcher is not None:
+            self._searcher.close()
         self.db.close()
         for name in ("redis", "redis_blocking"):
             if name in self.__dict__:

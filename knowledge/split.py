@@ -19,7 +19,9 @@ BUDGET = 300.0  # units: 300 Chinese characters or some 1,000 Latin ones, about 
 OVERLAP = 40.0  # units of whole sentences that two neighbours share
 HEADINGS = " › "
 
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
 _COSTLY = re.compile(r"[\d\W_]")
 _SENTENCE_END = re.compile(r"(?:[。！？；…]+|[.!?;]+(?=\s))[\"'”’」』）)\]】》]*\s*|\n+")
 _CLAUSE_END = re.compile(r"[，、,：:]\s*|\s+")
@@ -30,7 +32,8 @@ class Section:
     """A block of a document as a reader found it. heading: the path of headings above it. page: counted from 1.
 
     A section of kind `title` names the document and is no passage; one of kind `heading` becomes a passage only where
-    nothing stands under it: its own path already holds it. A table's text has a line a row, the header first, cells separated by ` | `.
+    nothing stands under it, as its path holds it already. A table's text has a line a row, the header first, cells
+    separated by ` | `.
     """
 
     text: str

@@ -83,7 +83,7 @@ def sniff(blob: bytes) -> str:
             return _inside_zip(blob) if kind == "zip" else _inside_ole(blob) if kind == "ole" else kind
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_utf16(head):
         return "txt"
-    if b"\0" in head or sum(byte < 9 or 13 < byte < 32 and byte != 27 for byte in head) > len(head) // 50:
+    if b"\0" in head or sum(byte < 9 or (13 < byte < 32 and byte != 27) for byte in head) > len(head) // 50:
         return "binary"
     lowered = head.lower()
     return "html" if any(tag in lowered for tag in (b"<!doctype html", b"<html", b"<body", b"<head>")) else "txt"

@@ -34,8 +34,8 @@ class _Line:
 
 def read(blob: bytes) -> Iterator[Section]:
     """Blocks with their page numbers. A scan has none. Raises DocumentError: encrypted, broken."""
-    from pdfminer.pdfexceptions import PDFException
     from pdfminer.pdfdocument import PDFEncryptionError, PDFPasswordIncorrect
+    from pdfminer.pdfexceptions import PDFException
     from pdfminer.psparser import PSException
 
     logging.getLogger("pdfminer").setLevel(logging.ERROR)

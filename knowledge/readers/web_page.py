@@ -13,10 +13,11 @@ from knowledge.split import Kind, Section
 
 _UNSEEN = ("script", "style", "noscript", "template", "svg", "math", "iframe", "object", "select", "button", "dialog")
 _AROUND = ("nav", "footer", "aside", "form")  # of the page, not of its text
-_BLOCKS = frozenset(
-    "address article blockquote body center dd details div dl dt fieldset figcaption figure h1 h2 h3 h4 h5 h6 header hr li"
-    " main ol p pre section summary table tbody td tfoot th thead tr ul".split()
-)
+_BLOCKS = frozenset((
+    "address", "article", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption",
+    "figure", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "summary",
+    "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+))  # fmt: skip
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SPACE = re.compile(r"[^\S\n]+")
 _MAIN_SHARE = 0.4  # <main> or <article> holds the text where it has this much of it

@@ -5,43 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from bot.settings import Settings, read_settings
+from tests import servers
+from tests.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 90
 PASSWORD = "correct horse battery"
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for(ready: Callable[[], Any], seconds: float = 15, what: str = "it") -> Any:
-    """The first true value of ready(); fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while True:
-        value = ready()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.02)
 
 
 @dataclass
@@ -100,20 +83,6 @@ class Installation:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def children(self) -> dict[str, list[int]]:
-        """pids of its processes by what they listen to or run; read from /proc."""
-        assert self.process is not None
-        found: dict[int, list[int]] = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                rest = path.read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            found.setdefault(int(rest[1]), []).append(int(path.parent.name))
-        return {"direct": found.get(self.process.pid, [])} | {
-            f"below {pid}": found.get(pid, []) for pid in found.get(self.process.pid, [])
-        }
-
     def stop(self) -> float:
         """SIGTERM; returns the seconds that it took to end."""
         assert self.process is not None
@@ -145,3 +114,53 @@ def fresh_system() -> Iterator[Installation]:
         finally:
             if installation.process is not None:
                 installation.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis server of the tests' own."""
+    with servers.redis_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of the tests' own: its URL without a database's name."""
+    with servers.postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def milvus_url() -> Iterator[str]:
+    """A Milvus Lite server of the tests' own."""
+    with servers.milvus_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    import psycopg
+
+    server = request.getfixturevalue("postgres_url")
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(server.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{server}/{name}"
+
+
+@pytest.fixture
+def settings_on(tmp_path: Path, redis_url: str) -> Callable[[str], Settings]:
+    """settings_on(database_url): settings with a data folder of the test's own, on the tests' Redis."""
+
+    def make(database_url: str) -> Settings:
+        import redis
+
+        redis.Redis.from_url(redis_url).flushall()
+        return read_settings(
+            {"DATA_DIR": str(tmp_path / "data"), "DATABASE_URL": database_url, "REDIS_URL": redis_url, "SECRET_KEY": "for tests"}
+        )
+
+    return make

@@ -130,7 +130,8 @@ def _recall(turn: Turn, parts: Parts) -> Turn:
     """The turn with what was said before: the caller's own history, else what memory holds."""
     with parts.trace.step("recall") as span:
         if turn.incoming.history is not None:
-            turn = replace(turn, history=fit(turn.incoming.history, HISTORY_TOKENS))
+            brought = [replace(said, text=normalise(said.text)) for said in turn.incoming.history]
+            turn = replace(turn, history=fit(brought, HISTORY_TOKENS))
         else:
             try:
                 turn = parts.recall(turn)

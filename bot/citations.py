@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from bot.types import Citation, Passage
 
 SNIPPET_CHARS = 200
-# [1], [1, 2] and 【1】, not the text of a link, a footnote's definition, an index like a[1] or a reference a][1]
-_MARK = re.compile(r"(?<![\w\]])[ \t]?(?:\[(\d{1,3}(?:\s*[,，、]\s*\d{1,3})*)\]|【(\d{1,3})】)(?![(\[:])")
+# [1], [1, 2] and 【1】; not the text of a link, nor what defines a footnote
+_MARK = re.compile(r"[ \t]?(?:\[(\d{1,3}(?:\s*[,，、]\s*\d{1,3})*)\]|【(\d{1,3})】)(?![(:])")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bot.language import answer_language, language_name
 from bot.memory import cut, estimate_tokens, fit, message_tokens
+from bot.normalise import normalise
 from bot.types import Passage, Turn
 
 Message = dict[str, str]  # role and content
@@ -30,7 +31,7 @@ def variables(turn: Turn) -> dict[str, str]:
     """What a prompt may name."""
     return {
         "channel": turn.incoming.channel,
-        "user_name": " ".join(turn.incoming.user_name.split())[:100],
+        "user_name": " ".join(normalise(turn.incoming.user_name).split())[:100],
         "now": turn.now.strftime("%Y-%m-%d %H:%M %A"),
     }
 

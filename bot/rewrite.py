@@ -13,11 +13,15 @@ LEAST_TERMS = {"zh": 4}  # fewer say too little on their own; Han bigrams, else 
 LEAST_WORDS = 3
 CONTEXT_CHARS = 200  # of the user's earlier words
 TOLD_CHARS = 300  # of each earlier utterance, to a model
+ENOUGH_TERMS = 5  # a question that says this much is about itself, whatever pronoun it holds
 _LEANING = re.compile(
-    "它|他们|她们|这个|那个|这些|那些|這個|那個|這些|这种|那种|这样|那样|上面|刚才|剛才|前面|前者|后者|後者|其中|另外|还有|還有|那么|那麼|^那|^如果|^要是|^再|"
-    "呢[?？]?$|第[一二三四五六七八九十]个|继续|繼續|详细|詳細|具体|具體|为什么[?？]?$"
-    r"|\b(it|its|they|them|their|that|this|these|those|one|ones|he|she|him|her|there|former|latter|same|else|instead|again)\b"
-    r"|^(and|but|or|so|then|also|what about|how about|why|how come|really|more|continue|which)\b",
+    "它|他们|她们|这个|那个|这些|那些|這個|那個|這些|这种|那种|这样|那样|上面|刚才|剛才|前面|前者|后者|後者|其中|继续|繼續|详细|詳細|具体|具體"
+    r"|第[一二三四五六七八九十]个|\b(it|its|they|them|their|that|this|these|those|one|ones|he|she|him|her|former|latter|same|else)\b",
+    re.IGNORECASE,
+)
+_GOING_ON = re.compile(
+    "^(那|如果|要是|再|另外|还有|還有|然后|為什麼|为什么)|[^ ]呢[?？]?$"
+    r"|^(and|but|or|so|then|also|what about|how about|why|how come|really|more|continue)\b",
     re.IGNORECASE,
 )
 
@@ -26,9 +30,14 @@ def needs_context(question: str, history: Sequence[Said]) -> bool:
     """Whether question can hardly be understood without what was said before: it points back, or says very little."""
     if not any(said.role == "user" for said in history):
         return False
-    if len(question) > CONTEXT_CHARS:
-        return False
-    return bool(_LEANING.search(question.strip())) or len(terms(question)) < LEAST_TERMS.get(detect(question), LEAST_WORDS)
+    return len(question) <= CONTEXT_CHARS and _leans(question)
+
+
+def _leans(question: str) -> bool:
+    said = len(terms(question))
+    if said < LEAST_TERMS.get(detect(question), LEAST_WORDS):
+        return True
+    return bool(_GOING_ON.search(question.strip())) or (said < ENOUGH_TERMS and bool(_LEANING.search(question)))
 
 
 def by_rule(question: str, history: Sequence[Said]) -> str:
@@ -37,7 +46,7 @@ def by_rule(question: str, history: Sequence[Said]) -> str:
     context: list[str] = []
     for text in reversed(asked[-3:]):
         context.insert(0, text[:CONTEXT_CHARS])
-        if not _LEANING.search(text) and len(terms(text)) >= LEAST_WORDS:
+        if not _leans(text):
             break
     return "\n".join([*context, question])
 
@@ -58,6 +67,6 @@ def messages(question: str, history: Sequence[Said]) -> list[dict[str, str]]:
 def usable(rewritten: str, question: str) -> str | None:
     """A model's rewriting, on one line; None when it is empty, in another script, or too long to be a question."""
     text = " ".join(rewritten.split()).strip("\"'“”")
-    if not text or len(text) > 4 * len(question) + CONTEXT_CHARS or detect(text) != detect(question):
+    if not text or len(text) > 4 * len(question) + CONTEXT_CHARS or detect(text, "") != detect(question, ""):
         return None
     return text

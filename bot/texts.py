@@ -69,6 +69,8 @@ WIDGET: dict[str, tuple[str, str]] = {
     "widget.too_long": ("超出 {over} 字，最多 {limit} 字", "{over} characters too many; the limit is {limit}"),
     "widget.left": ("还可输入 {left} 字", "{left} characters left"),
     "widget.needs_script": ("请在浏览器中启用 JavaScript 后使用对话。", "Please enable JavaScript in your browser to use the chat."),
+    "chat.missing.title": ("没有找到这个对话", "There is no such chat"),
+    "chat.missing.text": ("请检查网址，或请网站的主人确认这个渠道已经启用。", "Check the address, or ask the site's owner whether this channel is enabled."),
     "home.title": ("青鸟", "Qingniao"),
     "home.lead": ("用您自己的资料，回答每一位来客。", "Answers every visitor from your own documents."),
     "home.chat": ("和演示店铺对话", "Chat with the demo shop"),

@@ -16,9 +16,11 @@ from bot.types import Passage, Turn
 
 ANSWER_CHARS = 360  # about what a reader takes in on a phone without scrolling
 MOST_SENTENCES = 4
+MOST_ITEMS = 8  # of a list or a table
 MOST_PASSAGES = 2
 MOST_TOPICS = 4
 SAME_LANGUAGE_BONUS = 0.12  # of the passage's score: a reader prefers his own language among equals
+WORDS_WEIGHT = 0.4  # of the words that a passage shares with the question, beside its score
 FAQ_OVERLAP = 0.34  # a curated answer is given whole where its question covers this much of what was asked
 
 Simplify = Callable[[str], str]  # traditional Chinese folded into simplified
@@ -45,12 +47,24 @@ _EMPTY_WORDS = frozenset(
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """A sentence, list item or table row of a passage; lead: the line that opens the list."""
+
+    text: str
+    lead: str = ""
+
+    @property
+    def is_item(self) -> bool:
+        return self.text.startswith("- ")
+
+
+@dataclass(frozen=True)
 class Found:
     """A sentence that may be said: whose it is, where it stood, and how much of the question it covers (0–1)."""
 
     passage: int
     place: int
-    text: str
+    sentence: Sentence
     score: float
 
 
@@ -74,7 +88,7 @@ def answer(turn: Turn, asked: str, simplify: Simplify = str, searched: bool = Tr
     parts = []
     for passage in dict.fromkeys(found.passage for found in sentences):
         ours = sorted((found for found in sentences if found.passage == passage), key=lambda found: found.place)
-        parts.append(_marked(_joined([found.text for found in ours]), passage, turn))
+        parts.append(_marked(_joined([found.sentence for found in ours]), passage, turn))
     return "\n\n".join(parts)
 
 
@@ -161,7 +175,7 @@ def _by_fit(passages: Sequence[Passage], wanted: dict[str, float], language: str
         passage = passages[place]
         words = coverage(wanted, f"{passage.question or ''} {passage.heading} {passage.text}", simplify)
         own = detect(passage.question or passage.text, language) == language
-        return passage.score + 0.2 * words + (SAME_LANGUAGE_BONUS if own else 0.0)
+        return passage.score + WORDS_WEIGHT * words + (SAME_LANGUAGE_BONUS if own else 0.0)
 
     return sorted(range(len(passages)), key=fit, reverse=True)
 
@@ -180,30 +194,32 @@ def _best_sentences(
     candidates: list[Found] = []
     for rank, place in enumerate(order[: MOST_PASSAGES + 1]):
         heading = coverage(wanted, f"{passages[place].heading} {passages[place].title}", simplify)
-        for at, text in enumerate(sentences_of(passages[place].text)):
-            own = coverage(wanted, text, simplify)
+        for at, sentence in enumerate(sentences_of(passages[place].text)):
+            own = coverage(wanted, f"{sentence.lead} {sentence.text}", simplify)
             if own or (heading and rank == 0):
-                candidates.append(Found(place, at, text, own + 0.3 * heading - 0.08 * rank))
+                candidates.append(Found(place, at, sentence, own + 0.3 * heading - 0.08 * rank))
     candidates.sort(key=lambda found: -found.score)
     if not candidates:
         return []
-    best = candidates[0].score
+    first = candidates[0]
     chosen: list[Found] = []
     room = ANSWER_CHARS
     for found in candidates:
-        enough = len(chosen) >= MOST_SENTENCES or (chosen and len(found.text) > room)
-        if enough or found.score < best * 0.55 or (found.passage != candidates[0].passage and found.score < best * 0.8):
+        kin = sum(other.sentence.is_item == found.sentence.is_item for other in chosen)
+        length = len(found.sentence.text)
+        if kin >= (MOST_ITEMS if found.sentence.is_item else MOST_SENTENCES) or (chosen and length > room):
             continue
-        if any(found.text == other.text for other in chosen):
+        if found.score < first.score * (0.55 if found.passage == first.passage else 0.8):
             continue
-        chosen.append(found)
-        room -= len(found.text)
+        if all(found.sentence.text != other.sentence.text for other in chosen):
+            chosen.append(found)
+            room -= length
     return chosen
 
 
-def sentences_of(text: str) -> list[str]:
+def sentences_of(text: str) -> list[Sentence]:
     """The sentences, list items and table rows of a passage; a row says the names of its columns."""
-    found: list[str] = []
+    found: list[Sentence] = []
     header: list[str] | None = None
     lead = ""
     for raw in text.splitlines():
@@ -213,19 +229,22 @@ def sentences_of(text: str) -> list[str]:
             if header is None:
                 header = cells
             elif not _RULE.match(line):
-                found.append(_row(header, cells))
+                found.append(Sentence(_row(header, cells)))
             continue
         header = None
         if not line:
             continue
         if _ITEM.match(line):
-            found.append(f"{lead}\n- {_ITEM.sub('', line)}" if lead else f"- {_ITEM.sub('', line)}")
-            lead = ""
+            found.append(Sentence(f"- {_ITEM.sub('', line)}", lead))
             continue
-        lead = line if line.endswith((":", "：")) else ""  # said with the first item of the list that it opens
+        if lead and not any(sentence.lead == lead for sentence in found):
+            found.append(Sentence(lead))
+        lead = line if line.endswith((":", "：")) else ""  # said with the items of the list that it opens
         if not lead:
-            found += [match[0].strip() for match in _SENTENCE.finditer(line) if match[0].strip()]
-    return found + ([lead] if lead else [])
+            found += [Sentence(match[0].strip()) for match in _SENTENCE.finditer(line) if match[0].strip()]
+    if lead and not any(sentence.lead == lead for sentence in found):
+        found.append(Sentence(lead))
+    return found
 
 
 def _row(header: Sequence[str], cells: Sequence[str]) -> str:
@@ -234,26 +253,28 @@ def _row(header: Sequence[str], cells: Sequence[str]) -> str:
     return "- " + comma.join(named)
 
 
-def _joined(sentences: Sequence[str]) -> str:
-    """Sentences in a row; list items and rows on their own lines."""
+def _joined(sentences: Sequence[Sentence]) -> str:
+    """Sentences in a row; list items and rows on their own lines, below what opens their list."""
     text = ""
+    before = Sentence("")
     for sentence in sentences:
-        if not text:
-            text = sentence
-        elif sentence.startswith("- ") or "\n- " in sentence or text.rsplit("\n", 1)[-1].startswith("- "):
-            text += "\n" + sentence
-        else:
-            text += ("" if text[-1] in "。！？；…”」』）" else " ") + sentence
+        if sentence.lead and sentence.lead != before.lead:
+            text += ("\n\n" if text else "") + sentence.lead
+        on_its_own = sentence.is_item or before.is_item
+        space = "\n" if on_its_own else "" if not text or text[-1] in "。！？；…”」』）" else " "
+        text += (space if text else "") + sentence.text
+        before = sentence
     return text
 
 
 def _beginning(text: str) -> str:
-    sentences = sentences_of(text)
-    kept: list[str] = []
-    for sentence in sentences[:MOST_SENTENCES]:
-        if kept and sum(map(len, kept)) + len(sentence) > ANSWER_CHARS:
+    kept: list[Sentence] = []
+    room = ANSWER_CHARS
+    for sentence in sentences_of(text)[:MOST_SENTENCES]:
+        if kept and len(sentence.text) > room:
             break
         kept.append(sentence)
+        room -= len(sentence.text)
     return _joined(kept) or text.strip()
 
 

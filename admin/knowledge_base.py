@@ -141,6 +141,18 @@ def delete_document(base_id: int, document_id: str) -> Any:
     return go("admin_knowledge.base", base_id=base_id)
 
 
+@bp.post("/<int:base_id>/documents/<document_id>/again")
+def read_again(base_id: int, document_id: str) -> Any:
+    """Read a document again, as after a failure."""
+    with services().db.read() as session:
+        row = found(session.get(Document, document_id))
+        if row.base_id != base_id:
+            raise BadRequest("not_found", t("error.404"), 404)
+    _ingest().reindex(services(), [document_id])
+    tell("knowledge.again")
+    return go("admin_knowledge.base", base_id=base_id)
+
+
 @bp.post("/<int:base_id>/delete")
 def delete(base_id: int) -> Any:
     """Delete a base that no bot names, with its documents."""

@@ -126,7 +126,7 @@ def _choose_language() -> None:
 
 def _load_user() -> None:
     user_id = session.get("user_id")
-    if user_id is None:
+    if user_id is None or (request.endpoint or "").endswith(".static"):
         return
     with services().db.read() as db:
         row = db.get(User, user_id)
@@ -138,7 +138,7 @@ def _load_user() -> None:
 
 
 def _only_signed_in() -> BaseResponse | tuple[dict[str, Any], int] | None:
-    if g.user is not None:
+    if g.user is not None or (request.endpoint or "").endswith(".static"):
         return None
     if wants_json():
         return {"error": {"code": "signed_out", "message": t("sign_in.again")}}, 401

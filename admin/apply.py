@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlmodel import Session
@@ -11,6 +11,7 @@ from admin.changes import Change, changes, conversations_of, write
 from admin.configuration import Wanted, read_configuration
 from admin.export import Snapshot, snapshot
 from bot.texts import say
+from jobs import ingest
 from jobs.services import Services
 
 
@@ -44,8 +45,11 @@ def apply_file(
     with services.db.write() as session:
         before = snapshot(session, services.settings)  # anew: somebody may have written meanwhile
         applied = _told(session, before, wanted, prune, locale)
-        write(session, services.settings, before, wanted, list(applied.changes), by=by)
-    return applied
+        aftermath = write(session, services.settings, before, wanted, list(applied.changes), by=by)
+    if aftermath.gone:
+        ingest.clean_up(services, aftermath.gone)
+    rung = ingest.ring(services) if aftermath.queued else True
+    return replace(applied, queued=aftermath.queued, rung=rung)
 
 
 def _told(session: Session, before: Snapshot, wanted: Wanted, prune: bool, locale: str) -> Applied:

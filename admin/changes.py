@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, func, update
@@ -22,9 +23,11 @@ from admin.store import (
     save_provider,
 )
 from bot.config import ChannelConfig, Configuration, ProviderConfig, Section
+from bot.errors import ConfigError
 from bot.settings import Settings
-from bot.tables import ApiKey, Bot, BotVersion, Channel, Conversation, KeywordList, KnowledgeBase, Model, Provider
+from bot.tables import ApiKey, Bot, BotVersion, Channel, Conversation, Document, KeywordList, KnowledgeBase, Model, Provider
 from bot.texts import say
+from jobs import ingest
 
 LONGEST_VALUE_CHARS = 60
 
@@ -146,16 +149,16 @@ def _defaults(config: Configuration) -> dict[Key, Any]:
     values: dict[Key, Any] = {}
     for section in ("providers", "knowledge", "moderation", "bots", "channels"):
         for item in getattr(config, section):
-            for name, field in type(item).model_fields.items():
-                default = field.get_default(call_default_factory=True, validated_data={})
+            for name, info in type(item).model_fields.items():
+                default = info.get_default(call_default_factory=True, validated_data={})
                 if isinstance(default, Section):
                     _flatten(values, (section, name), default.model_dump(mode="json"))
-                elif not field.is_required():
+                elif not info.is_required():
                     values[section, name] = list(default) if isinstance(default, tuple) else default
             for model in getattr(item, "models", ()):
-                for name, field in type(model).model_fields.items():
-                    if not field.is_required():
-                        values["providers", "models", name] = field.default
+                for name, info in type(model).model_fields.items():
+                    if not info.is_required():
+                        values["providers", "models", name] = info.default
     return values
 
 
@@ -178,23 +181,34 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE_CHARS else text[: LONGEST_VALUE_CHARS - 1] + "…"
 
 
+@dataclass
+class Aftermath:
+    """What is left to do after the commit. queued: documents to be read. gone: what deleted ones leave outside the rows."""
+
+    queued: int = 0
+    gone: list[ingest.Gone] = field(default_factory=list)
+
+
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
 def write(
     session: Session, settings: Settings, before: Snapshot, wanted: Wanted, found: list[Change], *, by: str = "apply"
-) -> None:
-    """Make the rows what found says, but for documents and questions. The caller commits. by: who publishes bots.
+) -> Aftermath:
+    """Make the rows what found says. The caller commits, then has the documents read. by: who publishes bots.
 
-    Raises ConfigError when a reference does not hold after all; nothing is committed then.
+    Raises ConfigError when a reference or a file does not hold after all; nothing is committed then.
     """
+    aftermath = Aftermath()
     touched = {change.key[:2] for change in found}
     for provider in wanted.config.providers:
         if ("providers", provider.name) in touched:
             _write_provider(session, settings, before, wanted, provider, found=found)
     for base in wanted.config.knowledge:
-        if ("knowledge", base.name) in touched:
-            save_base(session, base.name, base.embedding)
+        key: Key = ("knowledge", base.name)
+        if key in touched:
+            row = save_base(session, base.name, base.embedding)
+            _write_documents(session, settings, row, wanted, [change for change in found if change.key[:2] == key], aftermath)
     for words in wanted.config.moderation:
         if ("moderation", words.name) in touched:
             save_keyword_list(session, words)
@@ -206,9 +220,39 @@ def write(
             _write_channel(session, settings, before, wanted, channel)
     gone = [change.key for change in found if change.sign == "-" and len(change.key) == 2]
     for section in ("channels", "bots", "moderation", "knowledge", "providers"):  # what refers before what it refers to
-        for key in gone:
-            if key[0] == section:
-                _remove(session, section, key[1])
+        for gone_section, name in gone:
+            if gone_section == section:
+                _remove(session, section, name, aftermath)
+    return aftermath
+
+
+def _write_documents(
+    session: Session, settings: Settings, base: KnowledgeBase, wanted: Wanted, found: list[Change], aftermath: Aftermath
+) -> None:
+    sources = {source.partition(":")[2]: source for name, source in wanted.documents if name == base.name}
+    for change in found:
+        if not is_thing(change.key) or len(change.key) == 2:
+            continue
+        _, _, kind, name = change.key
+        if change.sign == "-":
+            for source in (f"faq:{name}",) if kind == "faqs" else (f"path:{name}", f"url:{name}"):
+                _drop(session, base, source, name if kind == "faqs" else None, aftermath)
+        elif kind == "faqs":
+            aftermath.queued += ingest.put_faq(session, base, name, change.after).queued
+        elif sources[name].startswith("url:"):
+            aftermath.queued += ingest.put_url(session, base, name).queued
+        else:
+            try:
+                blob = Path(name).read_bytes()
+            except OSError as error:  # gone since it was checked
+                raise ConfigError(f"{name}: {error.strerror}. Put it back, then apply again.") from error
+            aftermath.queued += ingest.put_file(session, settings, base, Path(name).name, blob, source=sources[name]).queued
+
+
+def _drop(session: Session, base: KnowledgeBase, source: str, question: str | None, aftermath: Aftermath) -> None:
+    named = Document.source == source if question is None else Document.question == question
+    for document in session.exec(select(Document).where(Document.base_id == base.id).where(named)):
+        aftermath.gone.append(ingest.drop_document(session, document))
 
 
 def _write_provider(
@@ -242,7 +286,7 @@ def _write_channel(session: Session, settings: Settings, before: Snapshot, wante
     save_channel(session, settings, channel.model_copy(update=given), kept_keys=kept)
 
 
-def _remove(session: Session, section: str, name: str) -> None:
+def _remove(session: Session, section: str, name: str, aftermath: Aftermath) -> None:
     connection = session.connection()
     if section == "channels":
         connection.execute(delete(Channel).where(col(Channel.name) == name))
@@ -257,7 +301,13 @@ def _remove(session: Session, section: str, name: str) -> None:
     elif section == "moderation":
         connection.execute(delete(KeywordList).where(col(KeywordList.name) == name))
     elif section == "knowledge":
-        connection.execute(delete(KnowledgeBase).where(col(KnowledgeBase.name) == name))
+        base = by_name(session, KnowledgeBase, name)
+        if base is not None:
+            for document in session.exec(select(Document).where(Document.base_id == base.id)).all():
+                aftermath.gone.append(ingest.drop_document(session, document))
+            session.flush()
+            session.delete(base)
+            session.flush()
     elif section == "providers":
         provider = by_name(session, Provider, name)
         if provider is not None:

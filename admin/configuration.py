@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,9 +19,12 @@ from bot.config import BUILTIN, Configuration
 from bot.errors import ConfigError
 from bot.secrets import resolve
 from bot.texts import say
+from knowledge.errors import FetchError
+from knowledge.fetch import judge_form
 
 SECTIONS = ("providers", "knowledge", "moderation", "bots", "channels")
 MAX_DOCUMENT_BYTES = 100_000_000
+MAX_SOURCE_CHARS = 900  # of a document's path or address, which names its row
 
 
 @dataclass(frozen=True)
@@ -284,9 +286,13 @@ def _check_document(checks: Checks, where: Where, key: tuple[str, str], document
         checks.refuse(where, "cli.config.document_twice")
         return
     documents[key] = ""
+    if len(rest) > MAX_SOURCE_CHARS:
+        checks.refuse(where, "cli.config.too_long", limit=MAX_SOURCE_CHARS)
+        return
     if kind == "url":
-        parts = urlsplit(rest)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            judge_form(rest)
+        except FetchError:
             checks.refuse(where, "cli.config.url")
         return
     path = Path(rest)

@@ -124,8 +124,15 @@ class Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+UNSEEN = "\r\x85\u2028\u2029\ufeff"  # line ends that a YAML reader turns into another: written as escapes
+
+
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    if any(char in text for char in UNSEEN):
+        style: str | None = '"'
+    else:
+        style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 Dumper.add_representer(str, _represent_text)
@@ -179,7 +186,7 @@ def _base(session: Session, row: KnowledgeBase) -> KnowledgeConfig:
         name=row.name,
         embedding=row.embedding,
         documents=tuple(document for source, _, _ in sources if (document := document_config(source))),
-        faqs=tuple(FaqConfig(question=question, answer=text) for source, question, text in sources if question and text),
+        faqs=tuple(FaqConfig.model_construct(question=q, answer=text) for _, q, text in sources if q and text),
     )
 
 

@@ -1,11 +1,10 @@
-"""A migrated database in a data folder of its own, a real Redis server, and the command line upon them."""
+"""A migrated database in a data folder of its own, and the command line upon it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +12,10 @@ import pytest
 import redis
 from click.testing import Result
 
-from admin.cli.processes import find_redis_server
 from admin.migrate import migrate
 from app import create_app
 from bot.settings import Settings, read_settings
 from jobs.services import Services
-from tests.conftest import wait_for
 
 
 @pytest.fixture(scope="session")
@@ -30,40 +27,25 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "qingniao.db"
 
 
-@pytest.fixture(scope="session")
-def redis_socket_path() -> Iterator[Path]:
-    """A real Redis server, on a socket, with an append-only file."""
-    binary, _ = find_redis_server()
-    with tempfile.TemporaryDirectory(prefix="qn-redis-") as folder:
-        socket = Path(folder) / "redis.sock"
-        options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--appendonly", "yes"]
-        server = subprocess.Popen([str(binary), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_for(socket.exists, what="Redis")
-            yield socket
-        finally:
-            server.terminate()
-            server.wait(10)
-
-
 Open = Callable[..., Services]
 
 
 @pytest.fixture
-def open_house(migrated: Path, redis_socket_path: Path, tmp_path: Path) -> Iterator[Open]:
-    """Opens services on fresh data folders: open_house("there", SECRET_KEY=…) → Services."""
+def open_house(migrated: Path, redis_url: str, tmp_path: Path) -> Iterator[Open]:
+    """Opens services on a data folder, fresh at its first use: open_house("there", SECRET_KEY=…) → Services."""
     opened: list[Services] = []
 
     def open_one(name: str = "here", **environ: str) -> Services:
         folder = tmp_path / name
-        folder.mkdir()
-        shutil.copy(migrated, folder / "qingniao.db")
-        values = {"DATA_DIR": str(folder), "REDIS_URL": f"unix://{redis_socket_path}", "MILVUS_URI": "http://127.0.0.1:9"}
+        if not folder.exists():
+            folder.mkdir()
+            shutil.copy(migrated, folder / "qingniao.db")
+        values = {"DATA_DIR": str(folder), "REDIS_URL": redis_url, "MILVUS_URI": "http://127.0.0.1:9"}
         services = Services(read_settings(values | environ))
         opened.append(services)
         return services
 
-    with redis.Redis.from_url(f"unix://{redis_socket_path}") as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         yield open_one
         client.flushall()
@@ -101,3 +83,14 @@ def no_secrets_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MAIN_API_KEY", "OTHER_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     assert "QINGNIAO_DEMO" not in os.environ
+
+
+@pytest.fixture
+def new_postgres(postgres_url: str) -> str:
+    """The URL of an empty PostgreSQL database."""
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_url.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return f"{postgres_url}/{name}"

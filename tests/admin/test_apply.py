@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -19,7 +20,8 @@ from admin.yaml_file import read_yaml
 from bot.config import BotConfig, Configuration
 from bot.errors import ConfigError
 from bot.secrets import decrypt
-from bot.tables import Bot, BotVersion, Channel, KeywordList, Model, Provider
+from bot.tables import Bot, BotVersion, Channel, Document, KeywordList, KnowledgeBase, Model, Provider
+from jobs.ingest import put_file, put_row
 from jobs.services import Services
 from tests.admin.conftest import Flask, Open
 
@@ -268,6 +270,108 @@ def test_a_kept_secret_survives_a_change_beside_it(house: Services, shop: Write,
         assert decrypt(row.api_key or "", house.settings.secret_key) == "sk-main-0123456789"
         assert row.api_key_source == "env:MAIN_API_KEY"
         assert channel_secrets(session.exec(select(Channel)).one(), house.settings) == {}
+
+
+# --- documents -------------------------------------------------------------------------------------------------------
+
+HANDBOOK = """
+knowledge:
+  - name: handbook
+    documents: [{path: docs/returns.md}, {url: https://example.com/help}]
+    faqs:
+      - {question: " 退款多久到账？ ", answer: 七个工作日内原路退回。}
+      - question: 几点开门？
+        answer: |
+          十点。
+"""
+
+
+@pytest.fixture
+def handbook(shop: Write, tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "returns.md").write_text("# Returns\n\nSeven days.\n")
+    return shop(HANDBOOK, "handbook.yaml")
+
+
+def documents(house: Services) -> dict[str, Document]:
+    with house.db.read() as session:
+        return {row.source: row for row in session.exec(select(Document))}
+
+
+def test_documents_are_queued_once_and_cost_nothing_when_unchanged(house: Services, handbook: Path, tmp_path: Path) -> None:
+    first = apply_file(house, handbook)
+    assert (first.queued, first.rung, len(house.heavy)) == (4, True, 1)
+    path = tmp_path / "docs" / "returns.md"
+    assert set(documents(house)) == {f"path:{path}", "url:https://example.com/help", "faq:退款多久到账？", "faq:几点开门？"}
+    again = apply_file(house, handbook)
+    assert (again.lines, again.queued) == ((), 0)
+    path.write_text("# Returns\n\nFourteen days.\n")
+    changed = apply_file(house, handbook)
+    assert (changed.lines, changed.queued) == ((f"~ knowledge[handbook].documents[{path}] (content changed)",), 1)
+    assert apply_file(house, handbook).lines == ()
+
+
+def test_an_answer_that_changes_is_a_line_and_is_read_again(house: Services, handbook: Path) -> None:
+    apply_file(house, handbook)
+    handbook.write_text(handbook.read_text().replace("七个工作日", "三个工作日"))
+    assert apply_file(house, handbook).lines == (
+        "~ knowledge[handbook].faqs[退款多久到账？]: 七个工作日内原路退回。 → 三个工作日内原路退回。",
+    )
+    assert documents(house)["faq:退款多久到账？"].text == "三个工作日内原路退回。"
+
+
+def test_documents_that_a_file_leaves_out_go_only_when_pruned(house: Services, handbook: Path, tmp_path: Path) -> None:
+    apply_file(house, handbook)
+    kept = set(documents(house))
+    with house.db.write() as session:
+        base = session.exec(select(KnowledgeBase)).one()
+        put_file(session, house.settings, base, "uploaded.txt", b"by hand")
+        put_row(session, base, "17", "a row", "of many")
+    handbook.write_text("knowledge: [{name: handbook}]")
+    assert apply_file(house, handbook).lines == ()
+    assert len(apply_file(house, handbook, prune=True).lines) == len(kept)
+    assert set(documents(house)) == {"file:uploaded.txt", "row:17"}  # which no file can name, so that none left them out
+    assert len(list((house.settings.data_dir / "documents").rglob("*/*"))) == 1
+    handbook.write_text("moderation: [{name: nothing-else}]")
+    apply_file(house, handbook, prune=True)
+    assert documents(house) == {}
+    assert list((house.settings.data_dir / "documents").rglob("*/*")) == []
+
+
+def test_an_export_with_documents_changes_nothing_wherever_it_lies(
+    house: Services, handbook: Path, shop: Write, tmp_path: Path
+) -> None:
+    apply_file(house, handbook)
+    (tmp_path / "elsewhere").mkdir()
+    copy = shop(exported(house), "elsewhere/copy.yaml")
+    assert apply_file(house, copy, prune=True).lines == ()
+    (tmp_path / "docs" / "returns.md").unlink()
+    gone = apply_file(house, copy, prune=True)
+    assert gone.lines == ()
+    assert "the file is gone; what was stored from it stays" in gone.notes[0]
+
+
+def test_an_export_says_what_it_cannot_hold(house: Services, handbook: Path) -> None:
+    apply_file(house, handbook)
+    with house.db.write() as session:
+        put_row(session, session.exec(select(KnowledgeBase)).one(), "17", "a row", "of many")
+    assert exported(house).startswith("# Uploaded files and imported rows are not in this file (handbook: 1)")
+
+
+def test_the_demo_is_applied_exported_and_applied_again(house: Services, shop: Write) -> None:
+    demo = Path(__file__).parents[2] / "examples" / "demo" / "qingniao.yaml"
+    applied = apply_file(house, demo)
+    assert applied.queued == len(documents(house)) > 20
+    assert apply_file(house, demo).lines == ()
+    assert apply_file(house, shop(exported(house), "demo-copy.yaml"), prune=True).lines == ()
+
+
+@pytest.mark.parametrize("example", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_can_be_applied(house: Services, example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in re.findall(r"env:(\w+)", example.read_text(encoding="utf-8")):
+        monkeypatch.setenv(name, "a-key")
+    assert apply_file(house, example).lines
+    assert apply_file(house, example).lines == ()
 
 
 # --- exporting -------------------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def _add_documents(archive: tarfile.TarFile, members: dict[str, dict[str, Any]],
 def _add(archive: tarfile.TarFile, members: dict[str, dict[str, Any]], name: str, file: IO[bytes]) -> None:
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     info = tarfile.TarInfo(name)
-    info.size, info.mode = file.tell(), 0o600
+    info.size, info.mode = file.seek(0, os.SEEK_END), 0o600
     file.seek(0)
     archive.addfile(info, file)
     members[name] = {"size": info.size, "sha256": digest}

@@ -19,6 +19,7 @@ from admin.cli.processes import (
     serve_command,
     worker_command,
 )
+from admin.cli.restore import restore
 from admin.cli.seed import seed_command
 from admin.cli.user import user
 
@@ -30,6 +31,7 @@ COMMANDS: tuple[click.Command, ...] = (
     user,
     erase,
     backup,
+    restore,
     redis_command,
     milvus_command,
     serve_command,

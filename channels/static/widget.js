@@ -688,7 +688,8 @@
       if (event === "delta") answer.set(answer.text + data.text);
       if (event === "replace") answer.set(data.text);
       if (event !== "done" && event !== "error") return;
-      answer.finish(event === "done" ? data : { text: answer.text, finish: "error", error: data.message || this.say("failed") });
+      const said = answer.text.trim(), error = data.message?.replace(said, "").trim() || this.say("failed");
+      answer.finish(event === "done" ? data : { text: said, finish: "error", error });
       this.log.append(answer.node); // from the quiet part to the log, which is read out
       this.rest();
     }

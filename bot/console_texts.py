@@ -94,7 +94,6 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "overview.turns": ("回答", "Answers"),
     "overview.last_day": ("最近 24 小时", "in the last 24 hours"),
     "overview.failed": ("失败", "Failed"),
-    "overview.ratings": ("👍 {up} · 👎 {down}", "👍 {up} · 👎 {down}"),
     "overview.wait": ("等待", "Wait"),
     "overview.median": ("从提问到答完，中位数", "question to answer, median"),
     "overview.documents": ("文档", "Documents"),

@@ -5,6 +5,8 @@ const picker = form.querySelector("input[type=file]");
 const list = form.querySelector(".uploads");
 const table = document.getElementById("documents");
 
+form.querySelector(".form-foot").hidden = true; // files go as soon as they are chosen
+
 function send(file) {
   const item = document.createElement("li");
   const name = document.createElement("span");

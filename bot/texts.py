@@ -179,6 +179,56 @@ CLI: dict[str, tuple[str, str]] = {
     "cli.ask.late": ("等了 {seconds} 秒还没有答完。请运行 flask doctor 看看。", "No answer within {seconds} s. Run `flask doctor` to see why."),
     "cli.ask.total": ("共 {ms} 毫秒 · 模型 {model} · {tokens} 个 token", "{ms} ms in all · model {model} · {tokens} tokens"),
     "cli.ask.total_here": ("共 {ms} 毫秒 · 模型 {model} · {tokens} 个 token（系统没有运行，在本进程内回答）", "{ms} ms in all · model {model} · {tokens} tokens (nothing is running: answered in this process)"),
+    # flask doctor
+    "doctor.public_url": ("服务对外监听，但 PUBLIC_URL 还是 {url}，别人打不开。请把它设为对外的网址。", "the web process listens to the outside, but PUBLIC_URL is {url}, which nobody else can open. Set it to the public address."),
+    "doctor.no_tls": ("{url} 没有加密。请在前面加一个 HTTPS 反向代理，并改好 PUBLIC_URL。", "{url} is not encrypted. Put an HTTPS proxy in front and set PUBLIC_URL to it."),
+    "doctor.settings": ("环境变量没有问题，对外网址 {url}", "the environment is sound; the public address is {url}"),
+    "doctor.disk_full": ("{path} 只剩 {megabytes} MB。请腾出空间。", "only {megabytes} MB are free in {path}. Free some space."),
+    "doctor.disk_low": ("{path} 还剩 {megabytes} MB，请尽快腾出空间。", "{megabytes} MB are free in {path}; free some more soon."),
+    "doctor.disk": ("{path} 还有 {megabytes} MB 可用", "{megabytes} MB are free in {path}"),
+    "doctor.key_mode": ("{path} 别人也能读。请运行 chmod 600 {path}", "others may read {path}. Run `chmod 600 {path}`"),
+    "doctor.database_damaged": ("数据库文件损坏（{reason}）。请从备份恢复：flask restore 文件 --yes", "the database file is damaged ({reason}). Restore a backup: `flask restore FILE --yes`"),
+    "doctor.database_old": ("数据库版本是 {here}，程序需要 {wanted}。请运行 make run（或 flask prepare）升级。", "the database is of version {here}, this program wants {wanted}. Run `make run` (or `flask prepare`)."),
+    "doctor.database": ("{kind} 正常，版本 {schema}", "{kind} answers, version {schema}"),
+    "doctor.no_user": ("还没有控制台用户。请运行 flask user create 名字", "there is no console user yet. Run `flask user create NAME`"),
+    "doctor.redis": ("Redis {version} 正常", "Redis {version} answers"),
+    "doctor.redis_embedded_down": ("内置 Redis 没有运行。请启动：make run", "the embedded Redis is not running. Start everything: `make run`"),
+    "doctor.redis_down": ("REDIS_URL 指向的 Redis 连不上（{reason}）。请检查地址和密码。", "the Redis at REDIS_URL does not answer ({reason}). Check its address and password."),
+    "doctor.replies": ("回答进程 {count} 个", "reply workers alive: {count}"),
+    "doctor.no_replies": ("没有回答进程，问题没有人答。请启动 make run，或单独运行 flask replies", "no reply worker lives, so nothing is answered. Start `make run`, or `flask replies` by itself"),
+    "doctor.heavy": ("后台进程 {count} 个", "document workers alive: {count}"),
+    "doctor.no_heavy": ("没有后台进程，文档不会被读取。请启动 make run，或单独运行 flask worker", "no document worker lives, so documents are not read. Start `make run`, or `flask worker` by itself"),
+    "doctor.clock": ("定时进程 {count} 个", "clocks alive: {count}"),
+    "doctor.no_clock": ("没有定时进程，中断的回答不会接着做。请启动 make run，或单独运行 flask cron", "no clock runs, so interrupted answers are not taken up again. Start `make run`, or `flask cron` by itself"),
+    "doctor.index": ("向量索引 {embedding}：{rows} 段，与数据库一致", "vector index {embedding}: {rows} passages, as in the database"),
+    "doctor.index_differs": ("向量索引 {embedding} 有 {held} 段，数据库有 {rows} 段；几分钟内会自动补齐", "vector index {embedding} holds {held} passages, the database {rows}; it mends itself within minutes"),
+    "doctor.index_empty": ("向量索引正常，还没有内容", "the vector index answers; nothing is in it yet"),
+    "doctor.index_embedded_down": ("内置 Milvus 没有运行（检索只剩字面匹配）。请启动：make run", "the embedded Milvus is not running (searches go by words alone). Start everything: `make run`"),
+    "doctor.index_down": ("MILVUS_URI 指向的 Milvus 连不上（{reason}）。请检查地址和 MILVUS_TOKEN。", "the Milvus at MILVUS_URI does not answer ({reason}). Check the address and MILVUS_TOKEN."),
+    "doctor.embedding": ("内置向量模型正常（{dim} 维）", "the builtin embedding model works ({dim} dimensions)"),
+    "doctor.embedding_broken": ("内置向量模型不能用（{reason}）。请重新安装：make run", "the builtin embedding model does not work ({reason}). Install it again: `make run`"),
+    "doctor.secrets": ("已保存的密钥 {count} 个，都能解开", "stored secrets: {count}, all can be opened"),
+    "doctor.secrets_lost": ("这些密钥解不开：{names}。请设置原来的 SECRET_KEY，或重新填写它们。", "these secrets cannot be opened: {names}. Set the old SECRET_KEY, or enter them anew."),
+    "doctor.no_bots": ("还没有机器人。请在控制台新建，或运行 flask apply examples/demo/qingniao.yaml", "there is no bot yet. Make one in the console, or run `flask apply examples/demo/qingniao.yaml`"),
+    "doctor.bot_unpublished": ("机器人 {name} 还没有发布。请在控制台发布。", "the bot {name} is not published. Publish it in the console."),
+    "doctor.bot_misses": ("机器人 {name} 用到的东西不存在：{names}。请补上，或改掉后重新发布。", "the bot {name} refers to what does not exist: {names}. Add it, or take it out and publish again."),
+    "doctor.bot": ("机器人 {name} 已发布第 {number} 版", "the bot {name} is published, version {number}"),
+    "doctor.no_channels": ("还没有渠道。请在控制台新建一个网页渠道。", "there is no channel yet. Make a web channel in the console."),
+    "doctor.channel_off": ("渠道 {name} 已停用", "the channel {name} is switched off"),
+    "doctor.channel_unknown": ("渠道 {name} 的种类 {kind} 这个版本还不支持。", "the channel {name} is of the kind {kind}, which this version does not know."),
+    "doctor.channel_mute": ("渠道 {name} 的机器人 {bot} 还没有发布，所以不能回答。请先发布。", "the channel {name} cannot answer: its bot {bot} is not published. Publish it."),
+    "doctor.channel": ("渠道 {name}（{kind}）由 {bot} 回答", "on the channel {name} ({kind}) {bot} answers"),
+    "doctor.documents_failed": ("{count} 个文档读取失败，例如《{title}》：{reason}请在控制台的知识库里处理。", "{count} document(s) could not be read, such as “{title}”: {reason} See the knowledge base in the console."),
+    "doctor.documents_stuck": ("{count} 个文档 {minutes} 分钟没有进展。请看 flask worker 的日志。", "{count} document(s) have not moved for {minutes} minutes. See what `flask worker` says."),
+    "doctor.documents": ("文档就绪 {ready} 个，等待 {waiting} 个", "documents ready: {ready}, waiting: {waiting}"),
+    "doctor.turns_stuck": ("{count} 个问题等了超过 {minutes} 分钟。请看 flask replies 的日志。", "{count} question(s) have waited for more than {minutes} minutes. See what `flask replies` says."),
+    "doctor.turns_failed": ("最近一天有 {count} 个问题没答成（{codes}）。原因见控制台的对话。", "{count} question(s) of the last day failed ({codes}). The console's conversations say why."),
+    "doctor.turns": ("最近一天回答了 {count} 个问题", "questions answered within the last day: {count}"),
+    "doctor.model_dim": ("{name} 配置的维数是 {said}，实际是 {real}。请改正 dim。", "{name} is configured with dim {said} but gives {real}. Correct dim."),
+    "doctor.clock_skewed": ("本机时间与 {host} 相差 {seconds} 秒。请打开时间同步（NTP）。", "this machine's clock is {seconds} s off from {host}'s. Turn on time synchronisation (NTP)."),
+    "doctor.clock_right": ("本机时间准确", "this machine's clock is right"),
+    "doctor.sum_fail": ("有 {count} 处要修，{warnings} 处要留意。", "{count} thing(s) to mend, {warnings} to keep an eye on."),
+    "doctor.sum_ok": ("一切正常（{warnings} 处要留意）。", "All is well ({warnings} thing(s) to keep an eye on)."),
     "cli.no_bot": ("没有名为 {name} 的机器人。现有：{known}。", "There is no bot {name}. There are: {known}."),
 }
 
@@ -216,6 +266,25 @@ AGENT: dict[str, tuple[str, str]] = {
     "probe.rate_limited": ("额度用尽或请求过多。请检查账户余额。", "Out of quota or too many requests. Check the account's balance."),
     "probe.unusable": ("{host} 的回答无法识别：{detail}", "{host} gave an answer that makes no sense: {detail}"),
     "probe.refused": ("{host} 拒绝了请求：{detail}", "{host} refused the request: {detail}"),
+}
+
+API: dict[str, tuple[str, str]] = {
+    # what the JSON APIs answer to bad input, by error code
+    "api.unreadable": ("请求内容须为 UTF-8 编码的 JSON 对象。", "The body must be a JSON object in UTF-8."),
+    "api.too_large": ("请求太大了，请缩短后再发。", "The request is too large. Please shorten it and send again."),
+    "api.too_long": ("消息太长了，最多 4000 个字。请缩短后再发。", "The message is too long: at most 4000 characters. Please shorten it."),
+    "api.empty": ("请先输入问题。", "Please type a question first."),
+    "api.wrong_shape": ("请求的格式不对，请对照接口文档检查各字段。", "A field of the request is missing or of the wrong kind. See the API's page."),
+    "api.unauthorized": ("请在 Authorization 头中带上令牌。", "Send the token in the Authorization header, as Bearer."),
+    "api.bad_token": ("会话令牌无效，请重新开始会话。", "The session's token is not valid. Start a new session."),
+    "api.token_expired": ("会话已过期，请重新开始会话。", "The session has expired. Start a new one."),
+    "api.unknown_turn": ("找不到这条回答。", "This answer is not known here."),
+    "api.unknown_channel": ("没有这个渠道，或它已停用。", "There is no such channel, or it is switched off."),
+    "api.unknown_conversation": ("找不到这个会话，请重新开始。", "This conversation is not known here. Start a new one."),
+    "api.not_published": ("这个机器人还没有发布。", "This bot is not published yet."),
+    "api.origin_not_allowed": ("这个网站没有被允许使用此聊天。", "This site is not allowed to use this chat."),
+    "api.rate_limited": ("您发得太快了，请稍等片刻再试。", "You are sending too fast. Please wait a moment."),
+    "api.too_many_questions": ("还有很多问题在等待回答，请稍等片刻再试。", "Many of your questions still wait for an answer. Please wait a moment."),
 }
 
 RUN: dict[str, tuple[str, str]] = {
@@ -299,7 +368,7 @@ KNOWLEDGE: dict[str, tuple[str, str]] = {
     "url.too_large": ("网页太大，最多 {limit_mb} MB。", "The page is too large: at most {limit_mb} MB."),
 }
 
-CATALOGUE: dict[str, tuple[str, str]] = {**RUN, **KNOWLEDGE, **CHAT, **AGENT, **WIDGET, **CLI, **CONSOLE}
+CATALOGUE: dict[str, tuple[str, str]] = {**API, **RUN, **KNOWLEDGE, **CHAT, **AGENT, **WIDGET, **CLI, **CONSOLE}
 
 
 def say(key: str, locale: str, **values: object) -> str:

@@ -169,7 +169,7 @@
       ([whole, text, url], context, depth) => link(whole, url, inline(text, context, depth + 1))],
     [/\[(\d{1,2})\]/y, ([whole, number], context) => context.cite(Number(number), whole)],
     [/<?(https?:\/\/[!#-;=?-~]{1,2000})>?/iy, ([whole, url]) => bareLink(whole, url)],
-    [/(\*\*|__)(?=\S)([^]{0,2000}?\S)\1/y, ([, , text], context, depth) => el("strong", {}, ...inline(text, context, depth + 1))],
+    [/(\*\*|__)(?=\S)([^]{0,2000}?\S)\1(?!\*)/y, ([, , text], context, depth) => el("strong", {}, ...inline(text, context, depth + 1))],
     [/~~(?=\S)([^]{0,1000}?\S)~~/y, ([, text], context, depth) => el("del", {}, ...inline(text, context, depth + 1))],
     [/\*(?=[^\s*])([^]{0,1000}?[^\s*])\*(?!\*)|_(?=[^\s_])([^]{0,1000}?[^\s_])_(?![\w])/y,
       ([, star, line], context, depth) => el("em", {}, ...inline(star ?? line, context, depth + 1))],

@@ -51,7 +51,7 @@ def check_password(name: str, password: str) -> None:
     if len(password) > MAX_PASSWORD_CHARS:
         raise WeakPassword("long", f"The password is too long. Take at most {MAX_PASSWORD_CHARS} characters.")
     if password.casefold() == name.casefold() or len(set(password)) < 3:
-        raise WeakPassword("same", "The password is too easy to guess. Take another one than the name or one repeated character.")
+        raise WeakPassword("same", "The password is too easy to guess. Take another than the name or a repeated character.")
 
 
 def create_user(db: Database, name: str, password: str) -> User:

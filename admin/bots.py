@@ -136,9 +136,8 @@ def versions(bot_id: int) -> Any:
     with services().db.read() as session:
         bot = found(session.get(Bot, bot_id))
         published = published_version(session, bot)
-        rows = session.exec(
-            select(BotVersion).where(BotVersion.bot_id == bot_id).order_by(col(BotVersion.number).desc()).limit(VERSIONS_SHOWN + 1)
-        ).all()
+        query = select(BotVersion).where(BotVersion.bot_id == bot_id).order_by(col(BotVersion.number).desc())
+        rows = session.exec(query.limit(VERSIONS_SHOWN + 1)).all()
     shown = [
         {
             "version": row,
@@ -205,6 +204,8 @@ def chat_models(session: Session) -> list[str]:
 def _edit_page(session: Session, bot: Bot, values: dict[str, Any], errors: dict[str, str]) -> str:
     version = published_version(session, bot)
     models = chat_models(session)
+    bases = session.exec(select(KnowledgeBase.name).order_by(col(KnowledgeBase.name))).all()
+    lists = session.exec(select(KeywordList.name).order_by(col(KeywordList.name))).all()
     fallbacks = list(get(values, "fallback_models", []))
     return render_template(
         "console/bot.html",
@@ -215,8 +216,8 @@ def _edit_page(session: Session, bot: Bot, values: dict[str, Any], errors: dict[
         errors=errors,
         models=[BUILTIN, *models] + [m for m in [get(values, "model", BUILTIN), *fallbacks] if m not in (BUILTIN, *models)],
         fallback_count=max(2, len(fallbacks)),
-        bases=_all_and(session.exec(select(KnowledgeBase.name).order_by(col(KnowledgeBase.name))).all(), values, "knowledge.bases"),
-        lists=_all_and(session.exec(select(KeywordList.name).order_by(col(KeywordList.name))).all(), values, "moderation.lists"),
+        bases=_all_and(bases, values, "knowledge.bases"),
+        lists=_all_and(lists, values, "moderation.lists"),
         languages=list(dict.fromkeys((*LANGUAGES, get(values, "language", "auto")))),
         channel=session.exec(
             select(Channel).where(Channel.bot_id == bot.id, Channel.kind == "web", col(Channel.enabled))

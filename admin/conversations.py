@@ -73,10 +73,7 @@ def _page(session: Session, wanted: dict[str, str]) -> list[tuple[Conversation, 
     )
     if wanted["before"]:
         query = query.where(Conversation.id < wanted["before"])
-    if wanted["channel"]:
-        query = query.where(Channel.name == wanted["channel"])
-    else:
-        query = query.where(Channel.kind != DEBUG_KIND)
+    query = query.where(Channel.name == wanted["channel"] if wanted["channel"] else Channel.kind != DEBUG_KIND)
     if wanted["bot"].isdecimal():
         query = query.where(Channel.bot_id == int(wanted["bot"][:9]))
     turns = select(Turn.id).where(Turn.conversation_id == Conversation.id)

@@ -228,7 +228,7 @@ def _base_page(base_id: int, errors: dict[str, str] | None = None, faq: dict[str
 def _documents(base_id: int, find: str) -> Any:
     query = select(Document).where(Document.base_id == base_id)
     if find:
-        query = query.where(or_(*(col(c).icontains(find, autoescape=True) for c in (Document.title, Document.question))))  # type: ignore[arg-type]
+        query = query.where(or_(*(col(c).icontains(find, autoescape=True) for c in (Document.title, Document.question))))
     return query.order_by(col(Document.updated_at).desc(), col(Document.id).desc()).limit(DOCUMENTS_SHOWN)
 
 
@@ -252,7 +252,8 @@ def _bots_with(session: Session, name: str) -> list[str]:
     bots = []
     for bot in session.exec(select(Bot).order_by(col(Bot.name))):
         version = published_version(session, bot)
-        if any(name in config.get("knowledge", {}).get("bases", ()) for config in (bot.draft, version.config if version else {})):
+        configs = (bot.draft, version.config if version else {})
+        if any(name in config.get("knowledge", {}).get("bases", ()) for config in configs):
             bots.append(bot.name)
     return bots
 

@@ -86,7 +86,8 @@ def delete(provider_id: int) -> Any:
     """Delete a provider whose models no bot uses."""
     with services().db.write() as session:
         row = found(session.get(Provider, provider_id))
-        bots = sorted({bot for name, bots in _users_of_models(session).items() if name.startswith(f"{row.name}/") for bot in bots})
+        users = _users_of_models(session)
+        bots = sorted({bot for name, bots in users.items() if name.startswith(f"{row.name}/") for bot in bots})
         if bots:
             raise BadRequest("in_use", t("models.in_use", bots=", ".join(bots)), 409)
         session.delete(row)

@@ -120,7 +120,8 @@ def _bots_with(session: Session, name: str) -> list[str]:
     found_in = []
     for bot in session.exec(select(Bot).order_by(col(Bot.name))):
         version = published_version(session, bot)
-        if any(name in config.get("moderation", {}).get("lists", ()) for config in (bot.draft, version.config if version else {})):
+        configs = (bot.draft, version.config if version else {})
+        if any(name in config.get("moderation", {}).get("lists", ()) for config in configs):
             found_in.append(bot.name)
     return found_in
 

@@ -37,9 +37,7 @@ def index() -> Any:
     with services().db.read() as session:
         day = _day(session)
         failed = _failed(session)
-        documents = dict(
-            session.exec(select(col(Document.status), func.count()).group_by(col(Document.status))).all()  # type: ignore[call-overload]
-        )
+        documents = dict(session.exec(select(col(Document.status), func.count()).group_by(col(Document.status))).all())
         web = session.exec(select(Channel).where(Channel.kind == "web", col(Channel.enabled)).order_by(col(Channel.id))).first()
         steps = {
             "web": web,
@@ -112,7 +110,5 @@ def _failed(session: Session) -> list[tuple[Turn, str]]:
 
 def _model_answers(session: Session) -> bool:
     """Whether some published bot uses a model of a provider."""
-    versions = session.exec(
-        select(BotVersion.config).join(Bot, col(Bot.published_version_id) == col(BotVersion.id))
-    )
+    versions = session.exec(select(BotVersion.config).join(Bot, col(Bot.published_version_id) == col(BotVersion.id)))
     return any(config.get("model", BUILTIN) != BUILTIN for config in versions)

@@ -48,9 +48,7 @@ class Page(Blueprint):
         self.icon = icon
 
 
-def console_page(
-    name: str, import_name: str, path: str = "", title: str = "", icon: str = "", public: bool = False
-) -> Page:
+def console_page(name: str, import_name: str, path: str = "", title: str = "", icon: str = "", public: bool = False) -> Page:
     """A page below /admin whose views are only for the signed-in (unless public), with CSRF check, headers and errors."""
     bp = Page(name, import_name, path, title, icon)
     bp.before_request(_choose_language)
@@ -303,5 +301,3 @@ def size(count: int) -> str:
     if count < 1024 * 1024:
         return f"{count / 1024:.0f} KB"
     return f"{count / 1024 / 1024:.1f} MB"
-
-

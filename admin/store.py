@@ -157,9 +157,7 @@ def save_channel(
     row = row or Channel(name=config.name, kind=config.kind, bot_id=bot.id)
     plain = {key: value for key, value in config.settings().items() if key not in CHANNEL_SECRETS}
     given = {
-        key: str(value)
-        for key, value in config.settings().items()
-        if key in CHANNEL_SECRETS and value and key not in kept_keys
+        key: str(value) for key, value in config.settings().items() if key in CHANNEL_SECRETS and value and key not in kept_keys
     }
     _set(row, bot_id=bot.id, config=plain, quiet_s=config.quiet_s, enabled=config.enabled)
     old = channel_secrets(row, settings)
@@ -204,7 +202,9 @@ def missing_references(session: Session, config: BotConfig) -> list[tuple[str, s
     models = {
         f"{provider}/{model}"
         for provider, model in session.exec(
-            select(Provider.name, Model.name).join(Model, col(Model.provider_id) == col(Provider.id)).where(Model.kind == "chat")
+            select(Provider.name, Model.name)
+            .join(Model, col(Model.provider_id) == col(Provider.id))
+            .where(Model.kind == "chat")
         )
     }
     missing += [("model", name) for name in (config.model,) if name != BUILTIN and name not in models]

@@ -15,6 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from bot.errors import ConfigError
 from bot.tables import Channel, Conversation, Turn, TurnStatus, utcnow
+from bot.texts import say
 from jobs.events import stream_key
 from jobs.services import Services
 
@@ -35,7 +36,7 @@ class Erased:
     redis_reached: bool
 
 
-def erase_user(services: Services, channel_name: str, user_id: str) -> Erased:
+def erase_user(services: Services, channel_name: str, user_id: str, locale: str = "en") -> Erased:
     """Remove all that is stored of a channel's user. Nothing found is no error: the counts are then zero.
 
     Raises ConfigError (no such channel), StoreError (nothing was removed).
@@ -44,7 +45,7 @@ def erase_user(services: Services, channel_name: str, user_id: str) -> Erased:
         channel = session.exec(select(Channel).where(Channel.name == channel_name)).first()
         if channel is None or channel.id is None:
             known = ", ".join(session.exec(select(Channel.name).order_by(Channel.name))) or "-"
-            raise ConfigError(f"There is no channel {channel_name}. There are: {known}.")
+            raise ConfigError(say("cli.no_channel", locale, name=channel_name, known=known))
         conversations = list(session.exec(_conversations(channel.id, user_id)))
     _stop_answers(services, conversations)
     with services.db.write() as session:

@@ -84,12 +84,12 @@ def snapshot(session: Session, settings: Settings) -> Snapshot:
     return Snapshot(config, secrets, documents, others)
 
 
-def only_bot(config: Configuration, name: str) -> Configuration:
+def only_bot(config: Configuration, name: str, locale: str = "en") -> Configuration:
     """config cut down to one bot, what it needs, and its channels. Raises ConfigError when there is no such bot."""
     bots = tuple(bot for bot in config.bots if bot.name == name)
     if not bots:
         known = ", ".join(bot.name for bot in config.bots) or "-"
-        raise ConfigError(f"There is no bot {name}. There are: {known}.")
+        raise ConfigError(say("cli.no_bot", locale, name=name, known=known))
     bases = tuple(base for base in config.knowledge if base.name in bots[0].knowledge.bases)
     models = {bots[0].model, *bots[0].fallback_models, *(base.embedding for base in bases)} - {BUILTIN}
     providers = {model.split("/", 1)[0] for model in models} | {bots[0].moderation.provider}

@@ -17,6 +17,7 @@ from bot.errors import ConfigError
 from bot.secrets import decrypt, encrypt, resolve
 from bot.settings import Settings
 from bot.tables import Bot, BotVersion, Channel, KeywordList, KnowledgeBase, Model, Provider, utcnow
+from bot.texts import say
 
 # The keys of a channel that are never shown or exported, whatever its kind.
 CHANNEL_SECRETS = frozenset({"app_secret", "secret", "token", "encoding_aes_key", "bot_token", "webhook_secret"})
@@ -127,12 +128,12 @@ def published_version(session: Session, bot: Bot) -> BotVersion | None:
     return session.get(BotVersion, bot.published_version_id) if bot.published_version_id else None
 
 
-def bot_in_use(session: Session, name: str) -> BotConfig:
+def bot_in_use(session: Session, name: str, locale: str = "en") -> BotConfig:
     """The bot called name as it answers now; its draft before it was ever published. Raises ConfigError for an unknown one."""
     bot = by_name(session, Bot, name)
     if bot is None:
-        known = ", ".join(session.exec(select(Bot.name).order_by(Bot.name))) or "none"
-        raise ConfigError(f"There is no bot {name}. There are: {known}.")
+        known = ", ".join(session.exec(select(Bot.name).order_by(Bot.name))) or "-"
+        raise ConfigError(say("cli.no_bot", locale, name=name, known=known))
     version = published_version(session, bot)
     return BotConfig.model_validate(version.config if version else bot.draft)
 

@@ -79,6 +79,7 @@ WIDGET: dict[str, tuple[str, str]] = {
     "home.console_hint": ("机器人、模型、知识库与对话", "Bots, models, knowledge, conversations"),
     "home.docs": ("阅读文档", "Read the docs"),
     "home.docs_hint": ("从安装到上线", "From installing to going live"),
+    "home.docs_all": ("全部文档", "All pages"),
     "home.no_chat": ("还没有网页渠道，请先在控制台添加。", "There is no web channel yet. Add one in the console."),
     "home.other_language": ("English", "中文"),
 }
@@ -229,6 +230,7 @@ CLI: dict[str, tuple[str, str]] = {
     "doctor.clock_right": ("本机时间准确", "this machine's clock is right"),
     "doctor.sum_fail": ("有 {count} 处要修，{warnings} 处要留意。", "{count} thing(s) to mend, {warnings} to keep an eye on."),
     "doctor.sum_ok": ("一切正常（{warnings} 处要留意）。", "All is well ({warnings} thing(s) to keep an eye on)."),
+    "cli.no_channel": ("没有名为 {name} 的渠道。现有：{known}。", "There is no channel {name}. There are: {known}."),
     "cli.no_bot": ("没有名为 {name} 的机器人。现有：{known}。", "There is no bot {name}. There are: {known}."),
 }
 

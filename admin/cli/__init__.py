@@ -7,6 +7,7 @@ import click
 from admin.cli.apply import apply
 from admin.cli.ask import ask
 from admin.cli.backup import backup
+from admin.cli.doctor import doctor
 from admin.cli.erase_user import erase
 from admin.cli.export import export
 from admin.cli.moderate import moderate
@@ -29,6 +30,7 @@ COMMANDS: tuple[click.Command, ...] = (
     ask,
     moderate,
     user,
+    doctor,
     erase,
     backup,
     restore,

@@ -55,7 +55,7 @@ def ask(bot: str, question: str, as_json: bool) -> None:
         raise fail("error.empty")
     house = services()
     with house.db.read() as session:
-        config = bot_in_use(session, bot)
+        config = bot_in_use(session, bot, locale())
     show: Print = (lambda _: None) if as_json else (lambda text: click.echo(text, nl=False))
     incoming = Incoming("terminal", new_id(), USER, new_id(), question, utcnow(), history=())
     answer = _by_the_system(house, bot, incoming, show) if _runs(house) else None

@@ -14,7 +14,7 @@ from bot.texts import CATALOGUE, say
 def erase(channel: str, user_id: str) -> None:
     from admin.erase import erase_user
 
-    erased = erase_user(services(), channel, user_id)
+    erased = erase_user(services(), channel, user_id, locale())
     if not erased.rows and not erased.redis_keys:
         tell("cli.erase.nothing", channel=channel, user=user_id)
     else:

@@ -15,5 +15,5 @@ def export(bot: str | None) -> None:
     found = services()
     with found.db.read() as session:
         taken = snapshot(session, found.settings)
-    config = only_bot(taken.config, bot) if bot else taken.config
+    config = only_bot(taken.config, bot, locale()) if bot else taken.config
     click.echo(to_yaml(config, taken.others, locale()), nl=False)

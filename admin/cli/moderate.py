@@ -38,7 +38,7 @@ def moderate(bot: str, text: str | None, path: Path | None, as_json: bool) -> No
 
 def word_lists(session: Session, bot: str) -> tuple[WordList, ...]:
     """The lists that a bot uses. Raises ConfigError when there is no such bot."""
-    config = bot_in_use(session, bot).moderation
+    config = bot_in_use(session, bot, locale()).moderation
     if config.check == "none":
         return ()
     rows = session.exec(select(KeywordList).where(col(KeywordList.name).in_(config.lists)).order_by(col(KeywordList.id)))

@@ -20,7 +20,8 @@ MOST_ITEMS = 8  # of a list or a table
 MOST_PASSAGES = 2
 MOST_TOPICS = 4
 SAME_LANGUAGE_BONUS = 0.12  # of the passage's score: a reader prefers his own language among equals
-WORDS_WEIGHT = 0.4  # of the words that a passage shares with the question, beside its score
+NEARLY = 0.85  # of the best passage's score
+CLEARLY = 0.2  # more of the question's words
 FAQ_OVERLAP = 0.34  # a curated answer is given whole where its question covers this much of what was asked
 
 Simplify = Callable[[str], str]  # traditional Chinese folded into simplified
@@ -29,6 +30,7 @@ _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _RUNS = re.compile(f"[{_HAN}]+|[^\\W_{_HAN}]+")
 _SENTENCE = re.compile(r".+?(?:[。！？!?；…]+[”’」』）)]*|\.(?=\s|$)|$)", re.DOTALL)
 _RULE = re.compile(r"^\s*\|?[\s:|-]+\|?\s*$")
+_ROW = re.compile(r"^\|.*\||^[^|]+( \| [^|]*)+$")
 _MARKUP = re.compile(r"^\s{0,3}(?:#{1,6}\s+|>\s?)")
 _ITEM = re.compile(r"^\s*(?:[-*+•·]|\d{1,2}[.)、])\s*")
 # Words that ask, and words that every sentence has: they say nothing about the subject.
@@ -156,35 +158,57 @@ def coverage(wanted: dict[str, float], text: str, simplify: Simplify = str) -> f
 def _wanted(question: str, asked: str, simplify: Simplify) -> dict[str, float]:
     """The question's terms and their weights."""
     own = terms(asked, simplify)
-    return {**dict.fromkeys(terms(question, simplify), 0.4 if own else 1.0), **dict.fromkeys(own, 1.0)}
+    weights = {term: 0.4 if own else 1.0 for term in terms(question, simplify)} | dict.fromkeys(own, 1.0)
+    # A single character, such as 钱, says less than a word.
+    return {term: weight * (0.5 if len(term) == 1 else 1.0) for term, weight in weights.items()}
 
 
 def _stem(word: str) -> str:
     """An English word without the endings that a question and its answer differ by."""
-    for ending in ("ing", "ies", "es", "ed", "s"):
+    for ending in ("ing", "ment", "ies", "es", "ed", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)] + ("y" if ending == "ies" else "")
             break
-    return word[:-1] if len(word) > 4 and word.endswith("e") else word
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
+        return word[:-1]  # shipp-ing
+    return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
 def _by_fit(passages: Sequence[Passage], wanted: dict[str, float], language: str, simplify: Simplify) -> list[int]:
-    """The passages' places, best first: by score, the words they share with the question, and the reader's language."""
+    """The passages' places, best first: by score and the reader's language; one that nearly scores as high but shares
+    clearly more words with the question goes first."""
 
     def fit(place: int) -> float:
-        passage = passages[place]
-        words = coverage(wanted, f"{passage.question or ''} {passage.heading} {passage.text}", simplify)
-        own = detect(passage.question or passage.text, language) == language
-        return passage.score + WORDS_WEIGHT * words + (SAME_LANGUAGE_BONUS if own else 0.0)
+        own = detect(passages[place].question or passages[place].text, language) == language
+        return passages[place].score + (SAME_LANGUAGE_BONUS if own else 0.0)
 
-    return sorted(range(len(passages)), key=fit, reverse=True)
+    def words(place: int) -> float:
+        passage = passages[place]
+        name = f"{passage.title} {passage.question or last_heading(passage.heading)}"
+        return (coverage(wanted, name, simplify) + coverage(wanted, f"{name} {passage.text}", simplify)) / 2
+
+    order = sorted(range(len(passages)), key=fit, reverse=True)
+    rivals = [place for place in order if fit(place) >= NEARLY * fit(order[0])]
+    best = max(rivals, key=words)
+    if words(best) >= words(order[0]) + CLEARLY:
+        order.remove(best)
+        order.insert(0, best)
+    return order
 
 
 def _is_answer(passage: Passage, wanted: dict[str, float], simplify: Simplify) -> bool:
-    """Whether a curated pair answers as a whole: its question is what was asked, or its answer is short anyway."""
+    """Whether a passage answers as a whole: a curated pair whose question is what was asked, or whose answer is short.
+
+    A short section below a heading that asks is such a pair too.
+    """
+    short = len(passage.text) <= ANSWER_CHARS
     if passage.question is None:
-        return False
-    return len(passage.text) <= ANSWER_CHARS or coverage(wanted, passage.question, simplify) >= FAQ_OVERLAP
+        return short and _asks(last_heading(passage.heading)) and not any(map(_ROW.match, passage.text.splitlines()))
+    return short or coverage(wanted, passage.question, simplify) >= FAQ_OVERLAP
+
+
+def _asks(heading: str) -> bool:
+    return heading.endswith(("?", "？"))
 
 
 def _best_sentences(
@@ -224,7 +248,7 @@ def sentences_of(text: str) -> list[Sentence]:
     lead = ""
     for raw in text.splitlines():
         line = _MARKUP.sub("", raw).strip()
-        if line.startswith("|"):
+        if _ROW.match(line):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             if header is None:
                 header = cells

@@ -16,6 +16,7 @@ from bot.texts import say
 from bot.types import Passage, Reply, Turn
 
 LONGEST_CHARS = 80
+MOST_WEAK = 4  # passages that were too weak to answer from
 SAME = 0.7  # share of common terms above which two questions are one
 _BULLET = re.compile(r"^\s*(?:[-*•·]|\d{1,2}\s*[.)、:：]|[Qq]\d*\s*[:：])\s*")
 
@@ -38,7 +39,7 @@ def suggest(turn: Turn, reply: Reply, parts: Parts) -> list[str]:
             except ModelError as error:
                 span["error"] = str(error)
         if not questions:
-            questions = _usable(_from_documents(turn, parts, language, span), turn, language, parts)
+            questions = _usable(_from_documents(turn, reply, parts, language, span), turn, language, parts)
         span["questions"] = questions[: wanted.count]
         return questions[: wanted.count]
 
@@ -73,26 +74,45 @@ def parse(text: str) -> list[str]:
     return [line for line in lines if line.endswith(("?", "？", "吗", "呢", "؟"))]
 
 
-def _from_documents(turn: Turn, parts: Parts, language: str, span: dict[str, object]) -> list[str]:
+def _from_documents(turn: Turn, reply: Reply, parts: Parts, language: str, span: dict[str, object]) -> list[str]:
     """Questions and headings of what was found and of what stands near it, then the bot's own suggested questions."""
-    passages = [*turn.passages, *turn.near]
+    found = [*turn.passages, *turn.near[:MOST_WEAK]]
+    answered = {citation.n for citation in reply.citations} or {1}
+    told = {passage.chunk_id for n, passage in enumerate(turn.passages, 1) if n in answered}
     try:
-        passages += parts.nearby(turn)
+        near = list(parts.nearby(turn)) if found else []
     except (SearchError, StoreError) as error:
         span["error"] = str(error)
-    questions = _document_questions(passages, language) if turn.passages or turn.near else []
-    return [*questions, *turn.bot.suggested_questions]
+        near = []
+    documents = {passage.document_id for passage in turn.passages[:1]}
+    about = dict.fromkeys(terms(" ".join([turn.question, *(text_of(passage) for passage in found[:2])]), parts.simplify), 1.0)
+
+    def nearness(passage: Passage) -> float:
+        """How much of what was talked about its name says; more in the document that answered."""
+        name = terms(passage.question or last_heading(passage.heading), parts.simplify)
+        shared = sum(term in about for term in name) / len(name) if name else 0.0
+        return shared + (0.5 if passage.document_id in documents else 0.0)
+
+    near.sort(key=nearness, reverse=True)
+    others = [passage for passage in (*found, *near) if passage.chunk_id not in told]
+    return [*_document_questions(others, language), *turn.bot.suggested_questions]
+
+
+def text_of(passage: Passage) -> str:
+    """A passage with its name."""
+    return f"{passage.question or last_heading(passage.heading)} {passage.text}"
 
 
 def _document_questions(passages: Iterable[Passage], language: str) -> list[str]:
+    """What the passages answer, questions first: pairs and headings that ask, then other headings put as a question."""
     questions: list[str] = []
     headings: list[str] = []
     for passage in passages:
-        if passage.question:
-            questions.append(passage.question)
-        elif heading := last_heading(passage.heading):
-            ready = heading.endswith(("?", "？"))
-            headings.append(heading if ready else say("followups.about", language, heading=heading))
+        name = passage.question or last_heading(passage.heading)
+        if passage.question or name.endswith(("?", "？")):
+            questions.append(name)
+        elif name:
+            headings.append(say("followups.about", language, heading=name))
     return questions + headings
 
 

@@ -339,7 +339,9 @@ class Llm:
         key = (endpoint.base_url, endpoint.api_key)
         if not (endpoint.api_key.isascii() and endpoint.api_key.strip().isprintable()):
             # Told here, without the key: the HTTP client's own error would quote it.
-            raise ModelError(endpoint.provider, f"The key of {endpoint.provider} holds characters that no key has.", True, code="refused")
+            raise ModelError(
+                endpoint.provider, f"The key of {endpoint.provider} holds characters that no key has.", True, code="refused"
+            )
         client = self._clients.get(key)
         if client is not None and self._pid == os.getpid():
             return client

@@ -18,7 +18,7 @@ from bot.settings import Settings, read_settings
 from bot.tables import ApiKey, Bot, Channel, utcnow
 from bot.texts import say
 from bot.types import Incoming
-from channels import openai_api, web
+from channels import handbook, openai_api, web
 from channels.http import error_response, locale_of
 from jobs import catalogue, health, limits
 from jobs.accept import accept
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["qingniao"] = services
     app.register_blueprint(web.make_blueprint(_web_road(services)))
     app.register_blueprint(openai_api.make_blueprint(_api_road(services)))
+    app.register_blueprint(handbook.bp)
     app.register_blueprint(health.make_blueprint(services))
     for page in admin.PAGES:
         app.register_blueprint(page)

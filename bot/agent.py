@@ -11,7 +11,7 @@ from bot import builtin, citations, config, prompt, rewrite
 from bot.errors import BotError, ConfigError, ModelError, SearchError, ServiceError, StoreError
 from bot.language import answer_language
 from bot.llm import BUILTIN, Endpoint, Llm, Outcome
-from bot.memory import HISTORY_TOKENS, fit
+from bot.memory import HISTORY_TOKENS, estimate_tokens, fit
 from bot.moderation import StreamGuard, passed
 from bot.normalise import normalise
 from bot.smalltalk import reply_text, small_talk
@@ -313,6 +313,12 @@ def _shown(passage: Passage) -> dict[str, Any]:
         "lexical": passage.lexical,
         "text": passage.text[:200],
     }
+
+
+def _read_and_said(turn: Turn, text: str) -> Usage:
+    """What the builtin model read and said, in estimated tokens: callers count on figures."""
+    read = [turn.incoming.text, *(passage.text for passage in turn.passages)]
+    return Usage(sum(map(estimate_tokens, read)), estimate_tokens(text))
 
 
 def _allowed_citations(cited: Sequence[Citation], parts: Parts) -> tuple[Citation, ...]:

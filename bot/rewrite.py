@@ -9,8 +9,6 @@ from bot.builtin import terms
 from bot.language import detect
 from bot.types import Said
 
-LEAST_TERMS = {"zh": 4}  # fewer say too little on their own; Han bigrams, else words
-LEAST_WORDS = 3
 CONTEXT_CHARS = 200  # of the user's earlier words
 TOLD_CHARS = 300  # of each earlier utterance, to a model
 ENOUGH_TERMS = 5  # a question that says this much is about itself, whatever pronoun it holds
@@ -27,7 +25,10 @@ _GOING_ON = re.compile(
 
 
 def needs_context(question: str, history: Sequence[Said]) -> bool:
-    """Whether question can hardly be understood without what was said before: it points back, or says very little."""
+    """Whether question can hardly be understood without what was said before: it points back, goes on, or names nothing.
+
+    A short question that names its subject ("运费多少") stands alone: the words of the one before would drown it.
+    """
     if not any(said.role == "user" for said in history):
         return False
     return len(question) <= CONTEXT_CHARS and _leans(question)
@@ -35,7 +36,7 @@ def needs_context(question: str, history: Sequence[Said]) -> bool:
 
 def _leans(question: str) -> bool:
     said = len(terms(question))
-    if said < LEAST_TERMS.get(detect(question), LEAST_WORDS):
+    if said == 0:
         return True
     return bool(_GOING_ON.search(question.strip())) or (said < ENOUGH_TERMS and bool(_LEANING.search(question)))
 

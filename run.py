@@ -49,7 +49,7 @@ from bot.texts import say  # noqa: E402
 HERE = Path(__file__).resolve().parent
 EMBEDDED = ("redis", "milvus")  # started first, stopped last
 LEAST_FREE_BYTES = 200 * 1024 * 1024
-READY_S = 90
+READY_S = 180
 STOP_APPS_S = 8.0
 STOP_ALL_S = 9.5
 FLAPPING = 6  # deaths …

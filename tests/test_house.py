@@ -63,7 +63,7 @@ def test_every_dependency_says_why_it_is_here() -> None:
     for name in ("requirements.in", "requirements-dev.in"):
         for line in (ROOT / name).read_text().splitlines():
             if line.strip() and not line.startswith(("#", "-r")):
-                assert "  # " in line, f"{name}: {line} gives no reason"
+                assert " # " in line, f"{name}: {line} gives no reason"
 
 
 def test_every_pin_is_exact() -> None:

@@ -225,7 +225,8 @@ class _Said:
         """Say the pieces as moderation lets them go, until they end, break off, are stopped or forbidden."""
         try:
             for piece in pieces:
-                self._show(self.guard.feed(piece), emit)
+                if piece:
+                    self._show(self.guard.feed(piece), emit)
                 if self.guard.blocked:
                     return
                 if stopped():
@@ -262,7 +263,7 @@ def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome)
         text = f"{allowed}\n\n{sentence}" if allowed else sentence
         return replace(reply, text=text, finish="error", error_code=broken.code, error_detail=str(broken))
     if said.stopped:
-        return replace(reply, finish="stopped")
+        return replace(reply, text=allowed or _sentence("stopped", turn), finish="stopped")
     return replace(reply, finish="length") if outcome.finish == "length" else reply
 
 

@@ -91,7 +91,10 @@ class Outcome:
 
 
 class ChatStream:
-    """An answer as it comes: iterate over its pieces of text; `outcome` is whole when the iteration ended."""
+    """An answer as it comes: iterate over its pieces of text; `outcome` is whole when the iteration ended.
+
+    An empty piece is a sign of life (reasoning, a kept connection), so that a listener who wants to leave can.
+    """
 
     def __init__(self, pieces: Callable[[Outcome], Iterator[str]]) -> None:
         self.outcome = Outcome()
@@ -170,9 +173,10 @@ class Llm:
                 outcome.usage = Usage(prompt_tokens, 0)
                 try:
                     for piece in self._speak(endpoint, body, limits, outcome):
-                        if not said:
-                            outcome.first_token_ms = round((time.perf_counter() - started) * 1000, 2)
-                        said.append(piece)
+                        if piece:
+                            if not said:
+                                outcome.first_token_ms = round((time.perf_counter() - started) * 1000, 2)
+                            said.append(piece)
                         yield piece
                 except ModelError as error:
                     failure = error
@@ -205,9 +209,9 @@ class Llm:
                 outcome.usage, outcome.estimated = chunk.usage, False
             if chunk.finish:
                 outcome.finish = "filtered" if chunk.finish == "content_filter" else chunk.finish
-            if chunk.text and (text := think.feed(chunk.text)):
-                spoke = True
-                yield text
+            text = think.feed(chunk.text) if chunk.text else ""
+            spoke = spoke or bool(text)
+            yield text
         if not ended:
             raise ModelError(endpoint.provider, f"{endpoint.name} broke off in the middle.", False, code="broken_stream")
         if rest := think.close():
@@ -361,8 +365,8 @@ class Llm:
             return self._clients[key]
 
     def warm_up(self) -> None:
-        """Do now what else the first call would wait for (some 0.2 s): load certificates and the package's parts."""
-        self._client(Endpoint("", "http://127.0.0.1:9/v1", "", "")).chat  # noqa: B018 - loads what chat needs
+        """Do now what the first call would wait for (some 0.2 s): make the HTTP client, which loads certificates."""
+        self._client(Endpoint("nobody", "http://127.0.0.1:9/v1", "", ""))
 
     def breaker(self, endpoint: Endpoint) -> Breaker:
         """The endpoint's breaker."""

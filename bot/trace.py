@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from bot.types import Span
 
-LIMIT_CHARS = 2000  # of any text kept in a span
+LIMIT_CHARS = 4000  # of any text kept in a span
 
 
 class Trace:
@@ -51,6 +51,9 @@ class Trace:
 
 
 def _short(value: Any) -> Any:
+    """value with its long texts cut, however deep they stand."""
     if isinstance(value, str) and len(value) > LIMIT_CHARS:
         return f"{value[:LIMIT_CHARS]}… ({len(value)} characters)"
-    return value
+    if isinstance(value, Mapping):
+        return {key: _short(inner) for key, inner in value.items()}
+    return [_short(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bot.agent import Parts, answer
 from bot.config import BotConfig, Knowledge
@@ -17,6 +18,10 @@ from bot.moderation import WordList, check, guard_for
 from bot.trace import Trace
 from bot.types import Delta, Event, Incoming, Passage, Replace, Reply, Said, Status, Turn
 from tests.emulators.model import MODEL, ModelEmulator
+
+# A busy machine is slow: an example may take its time. Nothing is kept between runs.
+settings.register_profile("patient", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 QUICK = Timeouts(connect_s=1.0, first_token_s=0.4, between_tokens_s=0.4)

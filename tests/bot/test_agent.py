@@ -386,6 +386,20 @@ def test_an_answer_that_is_stopped_keeps_what_was_said(modelled: Desk, model: Mo
     assert model.hung_up.wait(5)
 
 
+def test_a_model_that_still_thinks_can_be_stopped(modelled: Desk, model: ModelEmulator) -> None:
+    model.will_say("late", delay_s=30, comments_s=0.05)
+    modelled.stop_after = 2
+    reply = modelled.ask("Talk to me")
+    assert (reply.finish, reply.text) == ("stopped", say("stopped", "en"))
+    assert model.hung_up.wait(5)
+
+
+def test_a_long_question_is_cut_in_the_trace_only(modelled: Desk, model: ModelEmulator) -> None:
+    modelled.ask("word " * 5000)
+    assert len(json.dumps(modelled.span("model"))) < 20_000
+    assert len(model.was_asked[-1].text) > 20_000
+
+
 def test_an_answer_that_ran_out_of_room_says_so(modelled: Desk, model: ModelEmulator) -> None:
     model.will_say("Refunds take", finish="length")
     assert modelled.configured(max_tokens=2).ask("How long does a refund take?").finish == "length"

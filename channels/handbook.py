@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, abort, redirect, render_template, request, send_from_directory
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from werkzeug.wrappers import Response as AnyResponse
 
 from channels.http import locale_of
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 ABOVE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")  # pages that lie beside docs/, shown among them
 
 bp = Blueprint("handbook", __name__, template_folder="templates")
-_markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 @bp.get("/docs/")
@@ -34,11 +35,19 @@ def page(name: str) -> Response:
     path = _pages().get(name)
     if path is None:
         abort(404)
-    tokens = _markdown.parse(path.read_text(encoding="utf-8"))
-    _prepare(tokens)
-    title = next((tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"), name)
-    body = _markdown.renderer.render(tokens, _markdown.options, {})
+    title, body = _html(path.read_text(encoding="utf-8"))
     return Response(render_template("handbook.html", title=title, body=body, lang=locale_of(request)))
+
+
+def _html(text: str) -> tuple[str, str]:
+    """Title and body of a page."""
+    from markdown_it import MarkdownIt  # few ask for a page: the web process starts without it
+
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(text)
+    _prepare(tokens)
+    title = next((tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"), "")
+    return title, markdown.renderer.render(tokens, markdown.options, {})
 
 
 def _pages() -> dict[str, Path]:

@@ -8,15 +8,17 @@ removed, so that a search never waits for a whole rebuild. About 5 bytes per dis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge.terms import Terms
+from knowledge.terms import LAST_SINGLE, Terms
 
-K1 = 1.2
+K1 = 1.0
 B = 0.75
+SINGLE = 0.25  # the weight of a single character beside that of a pair or a word: most belong to pairs anyhow
+BACKGROUND = 100  # passages of nobody, without any of the words: in a base of three, every word would seem common
 LIMIT_CHUNKS = 50_000  # per base; beyond it lexical search covers the newest ones only
 MAX_SEGMENTS = 8  # beyond it the segments are merged into one
 
@@ -30,6 +32,7 @@ class Segment:
 
     ids: Ids
     lengths: NDArray[np.float32]
+    spaced: NDArray[np.bool_]  # whether it is written in words with spaces between them, and nothing else
     keys: Terms
     starts: NDArray[np.int64]
     rows: NDArray[np.uint32]
@@ -67,17 +70,41 @@ class Lexicon:
         return Lexicon((_merged(segments),) if len(segments) > MAX_SEGMENTS else tuple(segments))
 
 
-def coverage(lexicons: Sequence[Lexicon], question: Terms) -> tuple[Ids, Scores]:
+@dataclass(frozen=True)
+class Coverage:
+    """How well each passage covers a question, 0 to 1. ids ascend; spaced as in `Segment`."""
+
+    ids: Ids
+    scores: Scores
+    spaced: NDArray[np.bool_]
+
+    def best(self, depth: int) -> list[int]:
+        """The ids of the passages that share words with the question, best first."""
+        few = depth < len(self.scores)
+        best = np.argpartition(-self.scores, depth)[:depth] if few else np.arange(len(self.scores))
+        best = best[self.scores[best] > 0]
+        order = np.lexsort((self.ids[best], -self.scores[best]))
+        return [int(chunk_id) for chunk_id in self.ids[best][order]]
+
+    def of(self, wanted: Ids) -> tuple[Scores, NDArray[np.bool_]]:
+        """(scores, spaced) of these ids; nought for ids that are not in."""
+        if not len(self.ids):
+            return np.zeros(len(wanted), dtype=np.float32), np.zeros(len(wanted), dtype=np.bool_)
+        place = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        there = self.ids[place] == wanted
+        return np.where(there, self.scores[place], 0).astype(np.float32), there & self.spaced[place]
+
+
+def coverage(lexicons: Sequence[Lexicon], question: Terms) -> Coverage:
     """How well each passage covers the question: BM25 divided by the most that this question could score.
 
     Frequencies are counted over all lexicons together, so that a score means the same in each. Terms that no passage
     has weigh fully in the divisor: a question in another language scores next to nothing instead of noise.
-    Returns the passages' ids, ascending, and their scores, 0 to 1.
     """
     segments = [segment for lexicon in lexicons for segment in lexicon.segments]
     count = sum(len(segment.ids) for segment in segments)
-    if not count or not len(question):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    if not count:
+        return Coverage(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.bool_))
     mean_length = max(1.0, sum(float(segment.lengths.sum()) for segment in segments) / count)
     damping = [K1 * (1 - B + B * segment.lengths / mean_length) for segment in segments]
     scores = [np.zeros(len(segment.ids), dtype=np.float32) for segment in segments]
@@ -85,43 +112,52 @@ def coverage(lexicons: Sequence[Lexicon], question: Terms) -> tuple[Ids, Scores]
     for key in np.unique(question).tolist():
         postings = [segment.postings(key) for segment in segments]
         frequency = sum(len(rows) for rows, _ in postings)
-        weight = np.float32(np.log(1 + (count - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1))
+        weight = np.float32(np.log(1 + (count + BACKGROUND - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1))
+        if key <= LAST_SINGLE:
+            weight *= np.float32(SINGLE)
         most += float(weight)
         for (rows, counts), damped, score in zip(postings, damping, scores, strict=True):
             if len(rows):
                 score[rows] += weight * (counts / (counts + damped[rows]))
     alive = np.concatenate([segment.alive for segment in segments])
     ids = np.concatenate([segment.ids for segment in segments])[alive]
+    spaced = np.concatenate([segment.spaced for segment in segments])[alive]
     order = np.argsort(ids)
-    return ids[order], (np.concatenate(scores)[alive] / np.float32(most))[order]
+    return Coverage(ids[order], (np.concatenate(scores)[alive] / np.float32(max(most, 1e-9)))[order], spaced[order])
 
 
 def _segment(chunks: Sequence[tuple[int, Terms]]) -> Segment:
     ids = np.array([chunk_id for chunk_id, _ in chunks], dtype=np.int64)
     lengths = np.array([len(found) for _, found in chunks], dtype=np.float32)
+    spaced = np.array([not (found <= LAST_SINGLE).any() for _, found in chunks], dtype=np.bool_)
     distinct = [np.unique(found, return_counts=True) for _, found in chunks]
     keys = np.concatenate([key for key, _ in distinct])
     counts = np.concatenate([np.minimum(count, 255).astype(np.uint8) for _, count in distinct])
     rows = np.repeat(np.arange(len(chunks), dtype=np.uint32), [len(key) for key, _ in distinct])
-    return _sorted(ids, lengths, keys, rows, counts)
+    return _sorted(ids, lengths, spaced, keys, rows, counts)
 
 
 def _sorted(
-    ids: Ids, lengths: NDArray[np.float32], keys: Terms, rows: NDArray[np.uint32], counts: NDArray[np.uint8]
+    ids: Ids,
+    lengths: NDArray[np.float32],
+    spaced: NDArray[np.bool_],
+    keys: Terms,
+    rows: NDArray[np.uint32],
+    counts: NDArray[np.uint8],
 ) -> Segment:
     order = np.argsort(keys, kind="stable")
     distinct, first = np.unique(keys[order], return_index=True)
     starts = np.append(first, len(keys)).astype(np.int64)
-    return Segment(ids, lengths, distinct, starts, rows[order], counts[order], np.ones(len(ids), dtype=np.bool_))
+    alive = np.ones(len(ids), dtype=np.bool_)
+    return Segment(ids, lengths, spaced, distinct, starts, rows[order], counts[order], alive)
 
 
 def _masked(segment: Segment, removed: Ids) -> Segment:
-    alive = segment.alive & ~np.isin(segment.ids, removed)
-    return Segment(segment.ids, segment.lengths, segment.keys, segment.starts, segment.rows, segment.counts, alive)
+    return replace(segment, alive=segment.alive & ~np.isin(segment.ids, removed))
 
 
 def _merged(segments: list[Segment]) -> Segment:
-    ids, lengths, keys, rows, counts = [], [], [], [], []
+    ids, lengths, spaced, keys, rows, counts = [], [], [], [], [], []
     base = 0
     for segment in segments:
         number = np.cumsum(segment.alive).astype(np.int64) - 1 + base  # the row's number in the merged segment
@@ -131,7 +167,13 @@ def _merged(segments: list[Segment]) -> Segment:
         counts.append(segment.counts[kept])
         ids.append(segment.ids[segment.alive])
         lengths.append(segment.lengths[segment.alive])
+        spaced.append(segment.spaced[segment.alive])
         base += int(segment.alive.sum())
     return _sorted(
-        np.concatenate(ids), np.concatenate(lengths), np.concatenate(keys), np.concatenate(rows), np.concatenate(counts)
+        np.concatenate(ids),
+        np.concatenate(lengths),
+        np.concatenate(spaced),
+        np.concatenate(keys),
+        np.concatenate(rows),
+        np.concatenate(counts),
     )

@@ -22,18 +22,18 @@ from bot.errors import ModelError, SearchError
 from bot.settings import Settings
 from bot.tables import Chunk, Document, KnowledgeBase
 from bot.types import Passage
+from knowledge.bases import READ_ROWS, Base, Bases, Kept, known_bases
 from knowledge.embed import EmbedTexts, Vectors, make_embedders
-from knowledge.fuse import fuse, lexical_weight
+from knowledge.fuse import fuse, usual_cosine
 from knowledge.index import VectorIndex
-from knowledge.lexical import LIMIT_CHUNKS, Lexicon, coverage
-from knowledge.terms import lines_to_index, mostly_latin, terms
+from knowledge.lexical import Coverage, coverage
+from knowledge.terms import mostly_latin, terms
 
 logger = logging.getLogger(__name__)
 
 DEPTH = 50  # candidates from each side
 MAX_QUESTION_CHARS = 2000  # longer ones are cut: what stands in front is asked
 KEPT_QUESTIONS = 512  # vectors of recent questions, 1.5 kB each
-READ_ROWS = 500
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -65,10 +65,13 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Base:
-    id: int
-    embedding: str
-    revision: int
+class _Asked:
+    """A question on its way: what its words cover, its nearest passages (id → cosine), its vector per embedding."""
+
+    text: str
+    covered: Coverage
+    nearest: dict[int, float]
+    vectors: dict[str, Vectors]
 
 
 class Searcher:
@@ -82,8 +85,7 @@ class Searcher:
         self._index = VectorIndex(settings.milvus_uri, settings.milvus_token)
         self._embedders = make_embedders(embed)
         self._lock = threading.Lock()
-        self._base_locks: dict[int, threading.Lock] = {}
-        self._lexicons: dict[int, tuple[int, Lexicon]] = {}
+        self._bases = Bases(db)
         self._questions: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
 
     def close(self) -> None:
@@ -108,28 +110,29 @@ class Searcher:
         if not questions:
             return []
         clock = _Clock(len(questions))
-        asked = [question[:MAX_QUESTION_CHARS] for question in questions]
+        texts = [question[:MAX_QUESTION_CHARS] for question in questions]
         with self._db.read() as session:
-            known = _known_bases(session, bases)
+            known = known_bases(session, list(bases))
         if not known:
-            return [Found([], ms=clock.ms) for _ in asked]
-        lexicons = [self._lexicon(base) for base in known]
+            return [Found([], ms=clock.ms) for _ in texts]
+        kept = {base.id: self._bases.get(base) for base in known}
         clock.mark("open")
-        covered = [coverage(lexicons, terms(question)) for question in asked]
+        covered = [coverage([one.lexicon for one in kept.values()], terms(text)) for text in texts]
         clock.mark("lexical")
-        dense, vectors, without = self._dense(known, asked, clock)
+        nearest, vectors, without = self._dense(known, texts, clock)
+        asked = [
+            _Asked(text, covered[row], nearest[row], {name: rows[row] for name, rows in vectors.items()})
+            for row, text in enumerate(texts)
+        ]
         with self._db.read() as session:
-            candidates = []
-            for number, question in enumerate(asked):
-                question_vectors = {name: rows[number] for name, rows in vectors.items()}
-                candidates.append(self._fused(session, known, question, covered[number], dense[number], question_vectors))
+            candidates = [self._fused(session, known, kept, one) for one in asked]
             clock.mark("fuse")
             passages = _passages(session, known, candidates, top_k, min_score)
         clock.mark("read")
         return [Found(chosen, fused, clock.ms, without) for chosen, fused in zip(passages, candidates, strict=True)]
 
     def _dense(
-        self, bases: list[_Base], asked: list[str], clock: _Clock
+        self, bases: list[Base], asked: list[str], clock: _Clock
     ) -> tuple[list[dict[int, float]], dict[str, Vectors], str | None]:
         """For each question: chunk id → cosine, nearest first. Then the questions' vectors by embedding, and what failed."""
         nearest: list[dict[int, float]] = [{} for _ in asked]
@@ -161,51 +164,52 @@ class Searcher:
                 self._questions.popitem(last=False)
         return np.stack([known[text] for text in asked])
 
-    def _fused(
-        self,
-        session: Session,
-        bases: list[_Base],
-        question: str,
-        covered: tuple[Ids, Scores],
-        dense: dict[int, float],
-        vectors: dict[str, Vectors],
-    ) -> list[Candidate]:
-        ids, scores = covered
-        lexical_best = _best(ids, scores, DEPTH)
-        dense_best = sorted(dense, key=lambda chunk_id: -dense[chunk_id])[:DEPTH]
+    def _fused(self, session: Session, bases: list[Base], kept: dict[int, Kept], asked: _Asked) -> list[Candidate]:
+        lexical_best = asked.covered.best(DEPTH)
+        dense_best = sorted(asked.nearest, key=lambda chunk_id: -asked.nearest[chunk_id])[:DEPTH]
         union = np.array(list(dict.fromkeys([*lexical_best, *dense_best])), dtype=np.int64)
         if not len(union):
             return []
-        cosines = dense | _stored_cosines(session, [i for i in union.tolist() if i not in dense], bases, vectors)
+        missing = [chunk_id for chunk_id in union.tolist() if chunk_id not in asked.nearest]
+        cosines = asked.nearest | _stored_cosines(session, missing, bases, asked.vectors)
         cosine = np.array([cosines.get(chunk_id, np.nan) for chunk_id in union.tolist()], dtype=np.float32)
-        lexical = _looked_up(ids, scores, union)
-        embedding = next(iter(vectors), bases[0].embedding)
-        score = fuse(lexical, cosine, self._embedders(embedding).scale, lexical_weight(mostly_latin(question)))
+        lexical, spaced = asked.covered.of(union)
+        score = np.zeros(len(union), dtype=np.float32)
+        for base in bases:
+            own = np.isin(union, kept[base.id].lexicon.ids)
+            score[own] = self._scores(base, kept[base.id], asked, lexical[own], cosine[own], spaced[own])
         lexical_rank = {chunk_id: rank for rank, chunk_id in enumerate(lexical_best, 1)}
         dense_rank = {chunk_id: rank for rank, chunk_id in enumerate(dense_best, 1)}
-        found = [
+        order = sorted(range(len(union)), key=lambda row: (-score[row], union[row]))
+        return [
             Candidate(
-                chunk_id,
-                float(score[row]),
+                (chunk_id := int(union[row])),
+                min(1.0, max(0.0, float(score[row]))),
                 None if np.isnan(cosine[row]) else float(cosine[row]),
                 float(lexical[row]),
                 dense_rank.get(chunk_id),
                 lexical_rank.get(chunk_id),
             )
-            for row, chunk_id in enumerate(union.tolist())
+            for row in order
         ]
-        return sorted(found, key=lambda candidate: (-candidate.score, candidate.chunk_id))
 
-    def _lexicon(self, base: _Base) -> Lexicon:
-        with self._lock:
-            lock = self._base_locks.setdefault(base.id, threading.Lock())
-        with lock:
-            revision, lexicon = self._lexicons.get(base.id, (-1, Lexicon()))
-            if revision != base.revision:
-                with self._db.read() as session:
-                    lexicon = _refreshed(session, base, lexicon)
-                self._lexicons[base.id] = (base.revision, lexicon)
-            return lexicon
+    def _scores(
+        self, base: Base, kept: Kept, asked: _Asked, lexical: Scores, cosine: Scores, spaced: NDArray[np.bool_]
+    ) -> Scores:
+        question_spaced = mostly_latin(asked.text)
+        scale = self._embedders(base.embedding).scale
+        vector = asked.vectors.get(base.embedding)
+        samples = np.empty(0, dtype=np.float32)
+        if vector is not None and len(kept.samples) and kept.samples.shape[1] == len(vector):
+            samples = kept.samples @ vector
+        sampled_spaced = asked.covered.of(kept.sample_ids)[1][: len(samples)]
+        foreign = spaced != question_spaced
+        usual = np.where(
+            foreign,
+            usual_cosine(scale, samples[sampled_spaced != question_spaced], True, question_spaced),
+            usual_cosine(scale, samples[sampled_spaced == question_spaced], False, question_spaced),
+        ).astype(np.float32)
+        return fuse(lexical, cosine, usual, foreign, question_spaced, scale)
 
 
 class _Clock:
@@ -222,50 +226,8 @@ class _Clock:
         self._last = now
 
 
-def _known_bases(session: Session, names: Sequence[str]) -> list[_Base]:
-    rows = session.exec(
-        select(KnowledgeBase.id, KnowledgeBase.embedding, KnowledgeBase.revision)
-        .where(col(KnowledgeBase.name).in_(list(names)))
-        .order_by(col(KnowledgeBase.id))
-    )
-    return [_Base(id or 0, embedding, revision) for id, embedding, revision in rows]
-
-
-def _refreshed(session: Session, base: _Base, lexicon: Lexicon) -> Lexicon:
-    query = select(Chunk.id).where(Chunk.base_id == base.id, col(Chunk.enabled)).order_by(col(Chunk.id).desc())
-    now = np.array(sorted(id or 0 for id in session.exec(query.limit(LIMIT_CHUNKS))), dtype=np.int64)
-    had = lexicon.ids
-    added = now[~np.isin(now, had)].tolist()
-    new = []
-    for start in range(0, len(added), READ_ROWS):
-        rows = (
-            select(Chunk, Document.title)
-            .join(Document, col(Document.id) == col(Chunk.document_id))
-            .where(col(Chunk.id).in_(added[start : start + READ_ROWS]))
-            .order_by(col(Chunk.id))
-            .options(defer(Chunk.vector))  # type: ignore[arg-type]
-        )
-        for row, title in session.exec(rows):
-            new.append((row.id or 0, terms(lines_to_index((title, row.heading, row.question, row.text)))))
-    return lexicon.changed(new, had[~np.isin(had, now)])
-
-
-def _best(ids: Ids, scores: Scores, depth: int) -> list[int]:
-    best = np.argpartition(-scores, depth)[:depth] if depth < len(scores) else np.arange(len(scores))
-    best = best[scores[best] > 0]
-    order = np.lexsort((ids[best], -scores[best]))
-    return [int(chunk_id) for chunk_id in ids[best][order]]
-
-
-def _looked_up(ids: Ids, scores: Scores, wanted: Ids) -> Scores:
-    if not len(ids):
-        return np.zeros(len(wanted), dtype=np.float32)
-    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.where(ids[place] == wanted, scores[place], 0).astype(np.float32)
-
-
 def _stored_cosines(
-    session: Session, chunk_ids: list[int], bases: list[_Base], vectors: dict[str, Vectors]
+    session: Session, chunk_ids: list[int], bases: list[Base], vectors: Mapping[str, Vectors]
 ) -> dict[int, float]:
     """The cosines of passages that only the words found, from the vectors kept in their rows."""
     if not chunk_ids or not vectors:
@@ -283,7 +245,7 @@ def _stored_cosines(
 
 
 def _passages(
-    session: Session, bases: list[_Base], candidates: list[list[Candidate]], top_k: int, min_score: float
+    session: Session, bases: list[Base], candidates: list[list[Candidate]], top_k: int, min_score: float
 ) -> list[list[Passage]]:
     """The best candidates of each question as passages, read in one go. Rows that are gone or switched off drop out."""
     wanted = [[c for c in found if c.score >= min_score] for found in candidates]

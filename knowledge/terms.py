@@ -25,6 +25,7 @@ _UNSPACED = (
 _STARTS = np.array([low for low, _ in _UNSPACED], dtype=np.uint32)
 _ENDS = np.array([high for _, high in _UNSPACED], dtype=np.uint32)
 _WORD = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*")  # letters and digits apart: "iPhone15" is "iPhone 15"
+LAST_SINGLE = (1 << 21) - 1  # keys up to here are single characters
 _WORD_BIT = 1 << 63  # keeps words' hashes away from the characters' keys
 
 

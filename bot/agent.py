@@ -14,7 +14,7 @@ from bot.llm import BUILTIN, Endpoint, Llm, Outcome
 from bot.memory import HISTORY_TOKENS, estimate_tokens, fit
 from bot.moderation import StreamGuard, passed
 from bot.normalise import normalise
-from bot.smalltalk import reply_text, small_talk
+from bot.smalltalk import Kind, reply_text, small_talk
 from bot.texts import say
 from bot.trace import Trace
 from bot.types import Citation, Delta, Emit, Finish, Passage, Replace, Reply, Status, Turn, Usage, Verdict
@@ -82,8 +82,7 @@ def answer(turn: Turn, parts: Parts, emit: Emit) -> Reply:
         return _handoff(turn, emit)
     kind = small_talk(asked)
     if kind and not parts.models_only:
-        with parts.trace.step("small_talk", kind=kind):
-            return _say(reply_text(kind, turn.bot, _locale(turn)), turn, emit)
+        return _converse(turn, parts, emit, False, kind)
     emit(Status("recalling"))
     turn = _recall(turn, parts)
     searched = bool(turn.bot.knowledge.bases) and kind is None
@@ -101,7 +100,7 @@ def answer(turn: Turn, parts: Parts, emit: Emit) -> Reply:
         if searched and not turn.passages and turn.bot.knowledge.when_empty == "refuse":
             return _say(_sentence("refused", turn), turn, emit)
     emit(Status("thinking"))
-    return _converse(turn, parts, emit, searched)
+    return _converse(turn, parts, emit, searched, kind)
 
 
 def wants_handoff(turn: Turn) -> bool:
@@ -170,22 +169,24 @@ def _retrieve(turn: Turn, parts: Parts) -> Turn:
         return replace(turn, passages=strong, near=near)
 
 
-def _converse(turn: Turn, parts: Parts, emit: Emit, searched: bool) -> Reply:
+def _converse(turn: Turn, parts: Parts, emit: Emit, searched: bool, kind: Kind | None) -> Reply:
     """The answer, said as it comes: by the models, or by the builtin one where there is none or none can speak."""
     if parts.models_only:
         context = min(endpoint.context for group in parts.models_only for endpoint in group)
         messages, held = prompt.compose(turn, turn.incoming.text, context, searched)
         asked = replace(turn, passages=turn.passages[:held])
         said, outcome = _ask_models(messages, asked, parts, emit)
-        if said.broken is None or said.text or said.broken.said or not parts.builtin_stands_by:
+        can_stand_in = parts.builtin_stands_by and (searched or kind is not None)
+        if said.broken is None or said.text or said.broken.said or not can_stand_in:
             return _finish(asked, parts, emit, said, outcome)
     elif not parts.builtin_stands_by and turn.bot.model != config.BUILTIN:
-        return _failed(
-            turn, "refused", "error.model", ConfigError(f"No provider offers {turn.bot.model}. Add it under Models.")
-        )
+        return _failed(turn, "refused", "error.model", ConfigError(f"No provider offers {turn.bot.model}."))
     with parts.trace.step("builtin", passages=len(turn.passages)) as span:
         said = _Said(parts.guard())
-        text = builtin.answer(turn, turn.incoming.text, parts.simplify, searched)
+        if kind is not None:
+            text = reply_text(kind, turn.bot, _locale(turn))
+        else:
+            text = builtin.answer(turn, turn.incoming.text, parts.simplify, searched)
         said.listen(builtin.pieces(text), parts.stopped, emit)
         span["out"] = said.text
     return _finish(turn, parts, emit, said, Outcome(BUILTIN))

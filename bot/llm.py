@@ -30,6 +30,7 @@ BACKOFF_S = 0.3  # doubled with each attempt, with jitter
 LONGEST_WAIT_S = 10.0  # a Retry-After beyond it fails over instead
 EMBED_BATCH = 64
 SMALL_EMBED_BATCH = 10  # the least that a known provider (DashScope) takes
+MOST_CHARS = 200_000  # of an answer, whatever an endpoint goes on saying
 MAX_CONNECTIONS = 1000
 MAX_KEPT_CONNECTIONS = 200
 RETRYABLE = frozenset({408, 409, 429})
@@ -201,7 +202,8 @@ class Llm:
     def _speak(self, endpoint: Endpoint, body: dict[str, Any], limits: Timeouts, outcome: Outcome) -> Iterator[str]:
         """One attempt at one endpoint: its pieces of text. Raises ModelError, also when it ended without a word."""
         think = ThinkFilter()
-        ended = spoke = False
+        ended = False
+        length = 0
         for chunk in self._chunks(endpoint, body, limits):
             outcome.malformed += chunk.malformed
             ended = ended or chunk.ended
@@ -210,14 +212,16 @@ class Llm:
             if chunk.finish:
                 outcome.finish = "filtered" if chunk.finish == "content_filter" else chunk.finish
             text = think.feed(chunk.text) if chunk.text else ""
-            spoke = spoke or bool(text)
+            length += len(text)
             yield text
+            if length > MOST_CHARS:
+                outcome.finish = "length"
+                return
         if not ended:
             raise ModelError(endpoint.provider, f"{endpoint.name} broke off in the middle.", False, code="broken_stream")
-        if rest := think.close():
-            spoke = True
-            yield rest
-        if not spoke and outcome.finish != "filtered":
+        rest = think.close()
+        yield rest
+        if not length and not rest and outcome.finish != "filtered":
             raise ModelError(endpoint.provider, f"{endpoint.name} ended without a word.", False, code="unusable")
 
     def _chunks(self, endpoint: Endpoint, body: dict[str, Any], limits: Timeouts) -> Iterator[Chunk]:

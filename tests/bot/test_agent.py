@@ -354,6 +354,19 @@ def test_the_builtin_model_answers_where_the_bot_names_it_as_the_last_resort(mod
     assert "500" in str(modelled.span("model")["error"])
 
 
+def test_small_talk_outlives_an_outage_of_the_model(modelled: Desk, model: ModelEmulator) -> None:
+    modelled.models = [*modelled.models, [BUILTIN]]
+    model.always(status=500)
+    assert "小店客服" in modelled.ask("hello").text
+
+
+def test_when_model_and_search_both_fail_the_turn_fails(modelled: Desk, model: ModelEmulator) -> None:
+    modelled.models = [*modelled.models, [BUILTIN]]
+    modelled.finds = SearchError("milvus", "gone", permanent=False)
+    model.always(status=500)
+    assert modelled.ask("How long does a refund take?").error_code == "unreachable"
+
+
 def test_the_builtin_model_does_not_go_on_with_a_broken_answer(modelled: Desk, model: ModelEmulator) -> None:
     modelled.finds = [REFUNDS]
     modelled.models = [*modelled.models, [BUILTIN]]

@@ -258,6 +258,14 @@ def test_how_it_ended_is_told(told: str, finish: str, llm: Llm, endpoint: Endpoi
     assert stream.outcome.finish == finish
 
 
+def test_an_answer_without_end_is_ended(llm: Llm, endpoint: Endpoint, model: ModelEmulator) -> None:
+    event = b'data: {"choices": [{"delta": {"content": "' + b"endless " * 10_000 + b'"}}]}\n\n'
+    model.will(Behaviour(raw=event * 10))
+    stream = llm.chat([[endpoint]], ASKED)
+    assert 200_000 < len("".join(stream)) < 800_000
+    assert stream.outcome.finish == "length"
+
+
 def test_who_stops_listening_hangs_up(llm: Llm, endpoint: Endpoint, model: ModelEmulator) -> None:
     model.will_say("word " * 200, tokens_per_s=50)
     stream = llm.chat([[endpoint]], ASKED)

@@ -59,21 +59,23 @@ def accept(
     try:
         with services.db.write() as session:
             accepted = _store(session, route, incoming, conversation_id, overrides)
-    except exc.IntegrityError:  # a repeat came at the same moment and was first
-        with services.db.write() as session:
-            accepted = _store(session, route, incoming, conversation_id, overrides)
-    if not accepted.repeated:
-        ring(services)
+    except exc.IntegrityError:
+        with services.db.read() as session:
+            before = session.connection().execute(
+                _EARLIER, {"channel": route.channel_id, "platform": incoming.message_id}
+            ).first()
+        if before is None:  # it was no repeat
+            raise
+        return Accepted(before.conversation_id, before.id, before.turn_id, repeated=True)
+    ring(services)
     return accepted
 
 
 def _store(
     session: Session, route: Route, incoming: Incoming, conversation_id: str | None, overrides: Mapping[str, Any] | None
 ) -> Accepted:
+    """Raises IntegrityError when the message is there already."""
     connection = session.connection()
-    before = connection.execute(_EARLIER, {"channel": route.channel_id, "platform": incoming.message_id}).first()
-    if before is not None:
-        return Accepted(before.conversation_id, before.id, before.turn_id, repeated=True)
     now = utcnow()
     conversation_id = conversation_id or _open_conversation(session, route, incoming, now)
     moved = connection.execute(
@@ -81,14 +83,28 @@ def _store(
     ).first()
     if moved is None:
         raise BadRequest("unknown_conversation", "This conversation is not known here. Start a new one.", 404)
-    turn_id = _quiet_turn(session, conversation_id, route, now) if route.quiet_s else None
-    if turn_id is None:
-        outstanding = connection.execute(_OUTSTANDING, {"conversation": conversation_id}).scalar_one()
-        if outstanding >= MAX_OUTSTANDING:
+    listening = _quiet_turn(session, conversation_id, route, now) if route.quiet_s else None
+    turn_id = listening or new_id()
+    message_id = new_id()
+    connection.execute(
+        _NEW_MESSAGE,
+        {
+            "id": message_id,
+            "conversation_id": conversation_id,
+            "turn_id": turn_id,
+            "channel_id": route.channel_id,
+            "platform_id": incoming.message_id,
+            "direction": "in",
+            "sequence": moved.sequence,
+            "text": incoming.text,
+            "created_at": now,
+        },
+    )
+    if listening is None:
+        if moved.outstanding >= MAX_OUTSTANDING:
             raise BadRequest("too_many_questions", "Too many questions are waiting for an answer.", 429, retry_after_s=5)
-        turn_id = new_id()
         connection.execute(
-            insert(Turn),
+            _NEW_TURN,
             {
                 "id": turn_id,
                 "conversation_id": conversation_id,
@@ -103,21 +119,6 @@ def _store(
                 "created_at": now,
             },
         )
-    message_id = new_id()
-    connection.execute(
-        insert(Message),
-        {
-            "id": message_id,
-            "conversation_id": conversation_id,
-            "turn_id": turn_id,
-            "channel_id": route.channel_id,
-            "platform_id": incoming.message_id,
-            "direction": "in",
-            "sequence": moved.sequence,
-            "text": incoming.text,
-            "created_at": now,
-        },
-    )
     return Accepted(conversation_id, message_id, turn_id)
 
 
@@ -174,6 +175,9 @@ _OPEN = (
     .order_by(col(Conversation.id).desc())
     .limit(1)
 )
+_OUTSTANDING = select(func.count(col(Turn.id))).where(
+    col(Turn.conversation_id) == bindparam("conversation"), col(Turn.status).in_([TurnStatus.WAITING, TurnStatus.RUNNING])
+)
 _NEXT = (
     update(Conversation)
     .where(col(Conversation.id) == bindparam("conversation"))
@@ -182,11 +186,10 @@ _NEXT = (
         updated_at=bindparam("now"),
         due_at=func.coalesce(Conversation.due_at, bindparam("due")),
     )
-    .returning(col(Conversation.sequence))
+    .returning(col(Conversation.sequence), _OUTSTANDING.scalar_subquery().label("outstanding"))
 )
-_OUTSTANDING = select(func.count()).where(
-    col(Turn.conversation_id) == bindparam("conversation"), col(Turn.status).in_([TurnStatus.WAITING, TurnStatus.RUNNING])
-)
+_NEW_TURN = insert(Turn)
+_NEW_MESSAGE = insert(Message)
 _LISTENING = (
     select(col(Turn.id), col(Turn.created_at))
     .where(

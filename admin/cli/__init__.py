@@ -10,6 +10,7 @@ from admin.cli.backup import backup
 from admin.cli.doctor import doctor
 from admin.cli.erase_user import erase
 from admin.cli.export import export
+from admin.cli.ingest import ingest_command
 from admin.cli.moderate import moderate
 from admin.cli.prepare import prepare_command
 from admin.cli.processes import (
@@ -21,6 +22,7 @@ from admin.cli.processes import (
     worker_command,
 )
 from admin.cli.restore import restore
+from admin.cli.search import search_command
 from admin.cli.seed import seed_command
 from admin.cli.user import user
 
@@ -28,6 +30,8 @@ COMMANDS: tuple[click.Command, ...] = (
     apply,
     export,
     ask,
+    ingest_command,
+    search_command,
     moderate,
     user,
     doctor,

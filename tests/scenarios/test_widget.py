@@ -253,6 +253,7 @@ def test_a_suggested_question_sends_its_own_text(visit, model):
 
 
 def test_a_follow_up_chip_sends_its_own_text_and_a_citation_opens(visit, shop):
+    _wait_for_documents(shop)
     ann = visit("/chat/shop-web", locale="zh-CN")
     ann.ask("下单后多久发货？")
     answer = ann.answered()
@@ -270,6 +271,12 @@ def test_a_follow_up_chip_sends_its_own_text_and_a_citation_opens(visit, shop):
     expect(ann.page.locator(".said").last).to_have_text(text)
     ann.answered()
     expect(ann.page.locator(".log > .answer")).to_have_count(2)
+
+
+def _wait_for_documents(shop: Installation) -> None:
+    unread = "SELECT count(*) FROM document WHERE status NOT IN ('ready', 'failed')"
+    with database(shop) as rows:
+        wait_for(lambda: rows.execute(unread).fetchone()[0] == 0, 180, "the documents")
 
 
 def test_a_reload_in_mid_answer_goes_on_and_repeats_nothing(visit, model):
@@ -445,6 +452,30 @@ def test_a_question_that_is_asked_while_offline_is_sent_once_when_the_connection
     assert len(_ratings(shop, "Are you there when I am not?")) == 1
 
 
+def test_a_chat_that_cannot_be_reached_says_so_and_opens_once_it_can(visit, sites, line):
+    sites.bot = line.url
+    ann = visit(sites.friend, expected="ERR_|Failed to fetch|CORS")
+    expect(ann.button(EN["launch"])).to_be_visible()
+    line.cut()
+    ann.button(EN["launch"]).click()
+    expect(ann.page.locator(".failure p")).to_have_text(EN["unreachable"])
+    line.mend()
+    ann.button(EN["retry"]).click()
+    ann.ask("Here you are?")
+    expect(ann.answered().locator(".text")).to_have_text("Three days.")
+
+
+def test_a_session_that_is_no_longer_good_is_begun_anew(visit):
+    ann = visit("/chat/widget-plain", expected="401")
+    ann.ask("First?")
+    ann.answered()
+    ann.page.locator("qingniao-chat").evaluate("chat => { chat.server.token = 'forged'; }")
+    ann.ask("And now?")
+    expect(ann.page.locator(".answer .text")).to_have_text(["Three days.", "Three days."])
+    ann.page.reload()
+    expect(ann.page.locator(".said")).to_have_text(["And now?"])
+
+
 def test_a_visitor_who_asks_too_fast_is_told_when_to_ask_again(visit):
     ann = visit("/chat/widget-limited", expected="429")
     for number in range(3):  # the minute may turn once in between
@@ -483,9 +514,7 @@ def test_markup_in_question_and_answer_is_only_text(visit, model):
 
 
 def test_markup_in_a_document_is_only_text(visit, shop):
-    ready = "SELECT count(*) FROM document WHERE title LIKE '%locker%' AND status = 'ready'"
-    with database(shop) as rows:
-        wait_for(lambda: rows.execute(ready).fetchone()[0], 60, "the document")
+    _wait_for_documents(shop)
     ann = visit("/chat/widget-lockers")
     ann.ask("When do the parcel lockers open?")
     answer = ann.answered()

@@ -189,7 +189,7 @@ def _converse(turn: Turn, parts: Parts, emit: Emit, searched: bool, kind: Kind |
             text = builtin.answer(turn, turn.incoming.text, parts.simplify, searched)
         said.listen(builtin.pieces(text), parts.stopped, emit)
         span["out"] = said.text
-    return _finish(turn, parts, emit, said, Outcome(BUILTIN))
+    return _finish(turn, parts, emit, said, Outcome(BUILTIN, usage=_read_and_said(turn, said.text)))
 
 
 def _ask_models(messages: list[prompt.Message], turn: Turn, parts: Parts, emit: Emit) -> tuple[_Said, Outcome]:

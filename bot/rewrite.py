@@ -11,6 +11,8 @@ from bot.types import Said
 
 CONTEXT_CHARS = 200  # of the user's earlier words
 TOLD_CHARS = 300  # of each earlier utterance, to a model
+# Words that ask about a quality: of what, was said before.
+_QUALITIES = terms("钱 价格 价钱 颜色 尺寸 大小 规格 库存 现货 有货 price cost size color colour stock available expensive")
 ENOUGH_TERMS = 5  # a question that says this much is about itself, whatever pronoun it holds
 _LEANING = re.compile(
     "它|他们|她们|这个|那个|这些|那些|這個|那個|這些|这种|那种|这样|那样|上面|刚才|剛才|前面|前者|后者|後者|其中|继续|繼續|详细|詳細|具体|具體"
@@ -35,9 +37,10 @@ def needs_context(question: str, history: Sequence[Said]) -> bool:
 
 
 def _leans(question: str) -> bool:
-    said = len(terms(question))
-    if said == 0:
+    about = terms(question)
+    if about <= _QUALITIES:
         return True
+    said = len(about)
     return bool(_GOING_ON.search(question.strip())) or (said < ENOUGH_TERMS and bool(_LEANING.search(question)))
 
 

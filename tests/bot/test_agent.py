@@ -36,6 +36,8 @@ def test_the_same_question_is_answered_without_any_model(desk: Desk) -> None:
     desk.finds = [REFUNDS]
     reply = desk.ask("How long does a refund take?")
     assert (reply.text, reply.model, reply.cost) == ("Refunds take three days. [1]", "builtin", 0.0)
+    assert reply.usage.prompt_tokens > 10
+    assert reply.usage.completion_tokens > 5
     assert reply.citations[0].snippet == REFUNDS.text
     assert desk.shown == reply.text
 

@@ -31,8 +31,8 @@ LONGEST_WAIT_S = 10.0  # a Retry-After beyond it fails over instead
 EMBED_BATCH = 64
 SMALL_EMBED_BATCH = 10  # the least that a known provider (DashScope) takes
 MOST_CHARS = 200_000  # of an answer, whatever an endpoint goes on saying
-MAX_CONNECTIONS = 1000
-MAX_KEPT_CONNECTIONS = 200
+# Kept for less than the minute after which many servers close a connection; a new one costs a TLS handshake.
+CONNECTIONS = httpx2.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=50.0)
 RETRYABLE = frozenset({408, 409, 429})
 OPTIONAL = ("stream_options", "temperature", "max_tokens")  # left out where an endpoint refuses them by name
 
@@ -236,7 +236,8 @@ class Llm:
             left = limits.first_token_s - (time.monotonic() - started)
             response.request.extensions["timeout"]["read"] = max(left, limits.between_tokens_s)
             deadline = started + limits.first_token_s
-            for chunk in read_chunks(response.iter_bytes(), endpoint.name):
+            packed = "content-encoding" in response.headers  # although not asked for
+            for chunk in read_chunks(response.iter_bytes() if packed else response.iter_raw(), endpoint.name):
                 ended = chunk.ended
                 now = time.monotonic()
                 if now > deadline and not chunk.alive:  # only comments that keep the connection open
@@ -336,20 +337,22 @@ class Llm:
     def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any], limits: Timeouts, stream: bool) -> httpx2.Response:
         timeout = httpx2.Timeout(limits.first_token_s, connect=limits.connect_s, pool=limits.first_token_s)
         client = self._client(endpoint)
-        if stream:
-            # The stream class is never made: with Response as cast_to the client hands over the open response.
-            return client.post(
-                path, cast_to=httpx2.Response, body=body, options={"timeout": timeout}, stream=True, stream_cls=None
-            )
-        return client.post(path, cast_to=httpx2.Response, body=body, options={"timeout": timeout})
+        # With Response as cast_to the client hands over the response itself, open where it streams.
+        return client.post(
+            path,
+            cast_to=httpx2.Response,
+            body=body,
+            options={"timeout": timeout, "headers": {"Accept-Encoding": "identity"} if stream else {}},
+            stream=stream,
+            stream_cls=None,
+        )
 
     def _client(self, endpoint: Endpoint) -> openai.OpenAI:
         key = (endpoint.base_url, endpoint.api_key)
         if not (endpoint.api_key.isascii() and endpoint.api_key.strip().isprintable()):
             # Told here, without the key: the HTTP client's own error would quote it.
-            raise ModelError(
-                endpoint.provider, f"The key of {endpoint.provider} holds characters that no key has.", True, code="refused"
-            )
+            message = f"The key of {endpoint.provider} holds characters that no key has."
+            raise ModelError(endpoint.provider, message, True, code="refused")
         client = self._clients.get(key)
         if client is not None and self._pid == os.getpid():
             return client
@@ -357,8 +360,7 @@ class Llm:
             if self._pid != os.getpid():  # after a fork: the parent's connections are the parent's
                 self._pid, self._http, self._clients = os.getpid(), None, {}
             if self._http is None:
-                limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_KEPT_CONNECTIONS)
-                self._http = httpx2.Client(limits=limits)
+                self._http = httpx2.Client(limits=CONNECTIONS)
             if key not in self._clients:
                 self._clients[key] = openai.OpenAI(
                     base_url=endpoint.base_url,

@@ -77,7 +77,7 @@ def problems(error: ValidationError) -> dict[str, str]:
 def _limits(context: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("max_length", "min_length", "ge", "le", "gt", "lt"):
         if key in context:
-            return {"limit": context[key]}
+            return {"limit": int(context[key]) if context[key] == int(context[key]) else context[key]}
     return {}
 
 

@@ -12,8 +12,9 @@ from sqlmodel import col, select
 
 import admin
 from admin.cli import COMMANDS
+from admin.cli.common import Refused
 from bot.config import BotConfig
-from bot.errors import BadRequest, StoreError
+from bot.errors import BadRequest, ConfigError, StoreError
 from bot.settings import Settings, read_settings
 from bot.tables import ApiKey, Bot, Channel, utcnow
 from bot.texts import say
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The web application and its command line, for these settings or the environment's."""
-    settings = settings or read_settings()
+    settings = settings or _settings_of_the_environment()
     set_up_logging(settings)
     services = Services(settings)
     app = Flask(__name__, static_folder=None, template_folder="channels/templates")
@@ -55,6 +56,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_error_handler(StoreError, _store_failed)
     app.after_request(_harden)
     return app
+
+
+def _settings_of_the_environment() -> Settings:
+    """As `flask` and gunicorn want them: what is wrong with a variable ends the start with a sentence, not a traceback."""
+    try:
+        return read_settings()
+    except ConfigError as error:
+        raise Refused(str(error)) from error
 
 
 def _home(services: Services) -> str:

@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import redis
+from sqlalchemy.exc import DatabaseError
 from sqlmodel import Session, col, func, select
 
 from admin.backup import schema
@@ -136,6 +137,9 @@ def _database(notes: _Notes) -> Iterator[Finding]:
                 return
     except (StoreError, ConfigError) as error:
         yield Finding("database", "FAIL", str(error))
+        return
+    except DatabaseError as error:
+        yield notes.fail("database", "database_damaged", reason=error.orig)
         return
     wanted = _newest_schema(services)
     if here != wanted:

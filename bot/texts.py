@@ -314,9 +314,11 @@ RUN: dict[str, tuple[str, str]] = {
     "run.restarting": ("{name} 退出了（退出码 {code}），正在重启。", "{name} died (exit code {code}) and is started again."),
     "run.not_ready": ("{seconds} 秒内没有准备好，已停止。请看上面的输出。", "Not ready within {seconds} s; stopped. See the output above."),
     "run.ready": ("青鸟已就绪。按 Ctrl-C 停止。", "Qingniao is ready. Ctrl-C stops it."),
-    "run.addresses": (
-        "网页聊天 Web chat: {url}/chat/shop-web\n管理后台 Console:  {url}/admin/",
-        "Web chat: {url}/chat/shop-web\nConsole:  {url}/admin/",
+    "run.chat": ("网页聊天：{url}", "Web chat: {url}"),
+    "run.console": ("管理后台：{url}", "Console:  {url}"),
+    "run.no_demo": (
+        "示例没有装好，原因见上。其余功能正常；可以稍后运行 flask seed。",
+        "The demo was not set up; the lines above say why. All else works; run `flask seed` later.",
     ),
     "run.password": (
         "管理员 {name} 的初始密码（只显示这一次）：{password}",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
+from sqlalchemy.exc import DatabaseError
 
 from bot.errors import BotError
 from bot.texts import say
@@ -23,10 +25,17 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BotError as error:
-            raise Refused(str(error)) from error
+        except (BotError, DatabaseError) as error:
+            raise Refused(_sentence(error)) from error
         except BrokenPipeError as error:  # `… | head`
             raise SystemExit(1) from error
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error.orig if isinstance(error, DatabaseError) else error)
+    if "no such table" in text or re.search(r'relation "\w+" does not exist', text):
+        return say("cli.not_migrated", locale())
+    return say("cli.database", locale(), reason=text.splitlines()[0]) if isinstance(error, DatabaseError) else text
 
 
 class Refused(click.ClickException):

@@ -22,8 +22,6 @@ def restore(file: Path, yes: bool) -> None:
     contents = restore_file(found.db, found.settings, file, yes, locale())
     rows = sum(contents.rows.values())
     tell("cli.restore.done", made_at=contents.made_at, rows=rows, documents=contents.documents)
-    if contents.key:
-        tell("cli.restore.restart")
     index = VectorIndex(found.settings.milvus_uri, found.settings.milvus_token)
     try:
         put_in = sum(count for count, _ in rebuild(found.db, index).values())
@@ -32,3 +30,4 @@ def restore(file: Path, yes: bool) -> None:
         tell("cli.restore.index_later", err=True)  # the rows are whole; the index follows by itself
     finally:
         index.close()
+    tell("cli.restore.restart")

@@ -185,7 +185,9 @@ class Llm:
                     outcome.attempts.append({"endpoint": endpoint.name, "code": error.code, "error": str(error)})
                     if said:
                         _count(outcome, said)
-                        raise _broken(endpoint, error, "".join(said)) from error
+                        raise ModelError(
+                            endpoint.provider, str(error), False, code="broken_stream", said="".join(said)
+                        ) from error
                     if attempt == attempts or not self._wait(error, attempt):
                         break
                 except GeneratorExit:  # the listener left
@@ -404,10 +406,6 @@ def _count(outcome: Outcome, said: list[str]) -> None:
 def _is_down(error: ModelError) -> bool:
     """Whether the failure tells of a service that is down, rather than of a wrong request or a spent quota."""
     return error.code in ("timeout", "unreachable", "broken_stream") or (error.code == "unusable" and not error.permanent)
-
-
-def _broken(endpoint: Endpoint, error: ModelError, said: str) -> ModelError:
-    return ModelError(endpoint.provider, str(error), False, code="broken_stream", said=said)
 
 
 def _model_error(error: openai.OpenAIError, endpoint: Endpoint) -> ModelError:

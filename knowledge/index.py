@@ -33,9 +33,11 @@ SEARCH_TIMEOUT_S = 2.0
 WRITE_TIMEOUT_S = 60.0
 PAUSE_S = 5.0  # after a failure searches do without for so long, instead of waiting SEARCH_TIMEOUT_S each
 BATCH_ROWS = 1000
+OURS = "qingniao_"  # our collections' names begin so
 MAX_DEPTH = 16_384  # Source: Milvus, limits of topK
 
 NO_COLLECTION = 100  # Source: Milvus, error codes: "collection not found"
+NOT_LOADED = 101  # "collection not loaded": Milvus Lite has released all of them when it starts again
 
 Ids = NDArray[np.int64]
 
@@ -117,20 +119,21 @@ class VectorIndex:
         """Whether anything was ever put in for this embedding."""
         return bool(self._call(lambda client: client.has_collection(_collection(embedding), timeout=SEARCH_TIMEOUT_S)))
 
-    def ids(self, embedding: str) -> set[int]:
-        """The ids of all passages that are in."""
+    def ids(self, embedding: str, up_to: int) -> set[int]:
+        """The ids of all passages that are in. up_to: the largest that should be; of larger ones at most MAX_DEPTH are told."""
         if not self.exists(embedding):
             return set()
-
-        def ask(client: Any) -> set[int]:
-            pages = client.query_iterator(_collection(embedding), batch_size=BATCH_ROWS, output_fields=["id"], filter="id >= 0")
-            found: set[int] = set()
-            while page := pages.next():
-                found.update(row["id"] for row in page)
-            pages.close()
-            return found
-
-        return self._call(ask)
+        found: set[int] = set()
+        for low in range(0, up_to + 1, MAX_DEPTH):
+            high = f" and id < {low + MAX_DEPTH}" if low + MAX_DEPTH <= up_to else ""
+            rows = self._call(
+                methodcaller(
+                    "query", _collection(embedding), f"id >= {low}{high}", output_fields=["id"], limit=MAX_DEPTH,
+                    timeout=WRITE_TIMEOUT_S,
+                )
+            )  # fmt: skip
+            found.update(row["id"] for row in rows)
+        return found
 
     def drop(self, embedding: str) -> None:
         """Forget everything of one embedding."""
@@ -156,7 +159,14 @@ class VectorIndex:
 
     def _call(self, ask: Callable[[Any], T], pausing: bool = False) -> T:
         try:
-            return ask(self._opened())
+            client = self._opened()
+            try:
+                return ask(client)
+            except _pymilvus().MilvusException as error:
+                if error.code != NOT_LOADED:
+                    raise
+                _load_ours(client)
+                return ask(client)
         except (_pymilvus().MilvusException, OSError, ValueError) as error:
             if pausing:
                 self._paused_until = time.monotonic() + PAUSE_S
@@ -186,10 +196,16 @@ def _make_collection(client: Any, name: str, dim: int) -> None:
     client.create_collection(name, schema=schema, index_params=indexes)
 
 
+def _load_ours(client: Any) -> None:
+    for name in client.list_collections(timeout=SEARCH_TIMEOUT_S):
+        if name.startswith(OURS):
+            client.load_collection(name, timeout=WRITE_TIMEOUT_S)
+
+
 def _collection(embedding: str) -> str:
     """A name of letters, digits and _ that two embeddings never share."""
     plain = re.sub(r"\W+", "_", embedding, flags=re.ASCII)[:60]
-    return f"qingniao_{plain}_{hashlib.sha256(embedding.encode()).hexdigest()[:8]}"
+    return f"{OURS}{plain}_{hashlib.sha256(embedding.encode()).hexdigest()[:8]}"
 
 
 @functools.cache

@@ -180,7 +180,7 @@ def rebuild(db: Database, index: VectorIndex) -> dict[str, tuple[int, int]]:
     for embedding in embeddings:
         with db.read() as session:
             wanted = set(session.exec(_embedded(embedding)))
-        had = index.ids(embedding)
+        had = index.ids(embedding, max(wanted, default=0))
         missing = sorted(wanted - had)
         if not missing and wanted == had:
             continue

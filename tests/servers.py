@@ -75,7 +75,7 @@ def postgres_server() -> Iterator[str]:
             wait_for(lambda: _postgres_answers(port), 20, "postgres")
             yield f"postgresql+psycopg://qingniao@127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGQUIT)  # at once: nobody needs the data
             process.wait(20)
 
 
@@ -110,13 +110,13 @@ def _unprivileged() -> str | None:
 
 
 @contextmanager
-def milvus_server() -> Iterator[str]:
-    """A Milvus Lite server on 127.0.0.1; its URL."""
+def milvus_server(folder: Path | None = None) -> Iterator[str]:
+    """A Milvus Lite server on 127.0.0.1; its URL. folder: where it keeps its data, else in one that is removed."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="qn-milvus-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="qn-milvus-", ignore_cleanup_errors=True) as own:
         process = subprocess.Popen(
             [str(Path(sys.executable).parent / "milvus-lite"), "server", "--host", "127.0.0.1", "--port", str(port),
-             "--data-dir", folder],
+             "--data-dir", str(folder or own)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -53,7 +53,7 @@ def test_a_replaced_document_keeps_what_stayed_the_same(house: House) -> None:
     assert len(house.documents()) == 1
     assert "签收后三十天内可以退货，商品须完好。" in house.found("签收后几天内可以退货")
     assert "签收后七天内可以退货，商品须完好。" not in house.found("签收后几天内可以退货")
-    assert shop.index.ids("builtin") == {chunk.id for chunk in house.chunks()}
+    assert shop.index.ids("builtin", 10_000) == {chunk.id for chunk in house.chunks()}
 
 
 def test_the_same_content_again_costs_nothing(house: House) -> None:
@@ -84,7 +84,7 @@ def test_a_deleted_document_leaves_rows_vectors_and_files(any_house: House) -> N
     assert not path.exists()
     shop = ingest.open_workshop(any_house)
     steps.forget_vectors(shop.index, "builtin", gone)  # what the worker does when the bell rings
-    assert shop.index.ids("builtin") == {chunk.id for chunk in any_house.chunks(kept_id)}
+    assert shop.index.ids("builtin", 10_000) == {chunk.id for chunk in any_house.chunks(kept_id)}
     shop.index.close()
 
 
@@ -167,7 +167,7 @@ def test_whoever_takes_over_leaves_neither_holes_nor_doubles(house: House) -> No
     assert all(chunk.vector for chunk in chunks)
     assert {document.status for document in house.documents()} == {DocumentStatus.READY}
     shop = ingest.open_workshop(house)
-    assert shop.index.ids("builtin") == {chunk.id for chunk in chunks}
+    assert shop.index.ids("builtin", 10_000) == {chunk.id for chunk in chunks}
     shop.index.close()
 
 
@@ -177,10 +177,10 @@ def test_a_lost_index_is_made_again_from_the_rows(house: House) -> None:
     shop = ingest.open_workshop(house)
     shop.index.drop("builtin")
     assert house.searcher.search(["handbook"], "退款几天到账", min_score=0)  # the words and the rows' vectors go on
-    shop.index.upsert("builtin", [(999_999, 1)], shop.embedders("builtin").passages(["left behind"]))
+    shop.index.upsert("builtin", [(9_999, 1)], shop.embedders("builtin").passages(["left behind"]))
     assert ingest.mend_index(house) == {"builtin": (2, 1)}
     assert ingest.mend_index(house) == {}
-    assert shop.index.ids("builtin") == {chunk.id for chunk in house.chunks()}
+    assert shop.index.ids("builtin", 10_000) == {chunk.id for chunk in house.chunks()}
     shop.index.close()
 
 

@@ -80,6 +80,7 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self._printer = Printer(sys.stdout, width=max(len(child.name) for child in children))
+        self._aside: dict[int, int] = {}  # exit codes of commands that were run aside, by pid
         self._selector = selectors.DefaultSelector()
         self._wake_out, self._wake_in = os.pipe()
         for end in (self._wake_out, self._wake_in):
@@ -114,6 +115,13 @@ class Supervisor:
             if end is not None and time.monotonic() > end:
                 return False
         return False
+
+    def run_aside(self, arguments: list[str]) -> int:
+        """Run one of our commands while looking after the children; its exit code, 1 when we were told to stop."""
+        pid = _spawn(arguments)
+        if not self.run(lambda: pid in self._aside):
+            _kill(pid, signal.SIGTERM)
+        return self._aside.pop(pid, 1)
 
     def _tick(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
@@ -152,9 +160,12 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            for child in self.children:
-                if child.pid == pid:
-                    self._died(child, os.waitstatus_to_exitcode(status))
+            code = os.waitstatus_to_exitcode(status)
+            child = next((child for child in self.children if child.pid == pid), None)
+            if child is not None:
+                self._died(child, code)
+            else:
+                self._aside[pid] = code
 
     def _died(self, child: Child, code: int) -> None:
         child.pid = 0
@@ -211,11 +222,8 @@ def _become(command: str, output: int) -> None:
     """In the child: run the command with its output in the pipe, and die when the parent dies. Never returns."""
     code = 1
     try:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(signum, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
+        _be_a_child()
         os.setpgid(0, 0)  # Ctrl-C is the parent's to hear
-        _die_with_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -251,12 +259,13 @@ def _flask(arguments: list[str]) -> None:
     FlaskGroup(create_app=create_app, set_debug_flag=False, load_dotenv=False).main(arguments, prog_name="flask")
 
 
-def _apart(arguments: list[str]) -> int:
-    """Run one of our commands in a process of its own, with our output; its exit code."""
+def _spawn(arguments: list[str]) -> int:
+    """Begin one of our commands in a process of its own, with our output; its pid."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
+            _be_a_child()
             _flask(arguments)
             code = 0
         except SystemExit as exit_:
@@ -265,7 +274,15 @@ def _apart(arguments: list[str]) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pid
+
+
+def _be_a_child() -> None:
+    """Forget the parent's signals, and die when it dies."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    _die_with_parent()
 
 
 def _locale() -> str:
@@ -356,17 +373,16 @@ def main() -> int:
     except BotError as error:
         print(error, file=sys.stderr)
         return 1
-    if code := _apart(["prepare"]):
+    if code := os.waitstatus_to_exitcode(os.waitpid(_spawn(["prepare"]), 0)[1]):
         return code
     _preload()
     supervisor = Supervisor(_children(settings))
     for child in supervisor.children:
         supervisor.start(child)
     if supervisor.run(lambda: _is_ready(settings), READY_S):
-        if _apart(["seed"]) == 0:
-            supervisor.say(say("run.ready", locale))
-        for line in say("run.addresses", locale, url=settings.public_url).splitlines():
-            supervisor.say(line)
+        if supervisor.run_aside(["seed"]) != 0:
+            supervisor.say(say("run.no_demo", locale))
+        supervisor.say(say("run.ready", locale))
         supervisor.run()
     elif not supervisor.stopping:
         supervisor.say(say("run.not_ready", locale, seconds=READY_S))

@@ -45,11 +45,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _time(index: bool = False) -> Any:
-    return Field(default_factory=utcnow, sa_type=UtcDateTime, index=index)  # type: ignore[call-overload]
+    return Field(default_factory=utcnow, sa_type=UtcDateTime, index=index)
 
 
 def _maybe_time(index: bool = False) -> Any:
-    return Field(default=None, sa_type=UtcDateTime, nullable=True, index=index)  # type: ignore[call-overload]
+    return Field(default=None, sa_type=UtcDateTime, nullable=True, index=index)
 
 
 def _text(default: str = "") -> Any:

@@ -30,7 +30,7 @@ def run(services: Services) -> None:
         for job, interval in ((housekeeping.resume_documents, RESUME_S), (housekeeping.tidy, TIDY_S)):
             scheduler.register(job, HEAVY, interval=interval, result_ttl=0, ttl=interval, failure_ttl=86400)
         try:
-            scheduler.start()  # type: ignore[no-untyped-call]
+            scheduler.start()
             return
         except redis.RedisError as error:
             logger.warning("the clock waits for Redis: %s", error)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import redis
+from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -39,12 +39,12 @@ class Services:
         self._searcher: Searcher | None = None
 
     @cached_property
-    def redis(self) -> redis.Redis:
+    def redis(self) -> Redis:
         """For short calls: gives up after seconds."""
         return connect(self.settings.redis_url, socket_timeout_s=5)
 
     @cached_property
-    def redis_blocking(self) -> redis.Redis:
+    def redis_blocking(self) -> Redis:
         """For calls that wait: longer than any wait of ours."""
         return connect(self.settings.redis_url, socket_timeout_s=90)
 
@@ -106,7 +106,7 @@ class Services:
                 self.__dict__[name].close()
 
 
-def connect(url: str, socket_timeout_s: float) -> redis.Redis:
+def connect(url: str, socket_timeout_s: float) -> Redis:
     """A Redis client for redis://, rediss://, unix:// or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE[/DB].
 
     One retry only: callers know what to do without Redis.
@@ -121,10 +121,10 @@ def connect(url: str, socket_timeout_s: float) -> redis.Redis:
         hosts = [tuple(host.rsplit(":", 1)) for host in parts.netloc.rsplit("@", 1)[-1].split(",")]
         path = parts.path.strip("/").split("/")
         sentinel = Sentinel([(host, int(port)) for host, port in hosts], socket_timeout=CONNECT_TIMEOUT_S)
-        client: redis.Redis = sentinel.master_for(
+        client: Redis = sentinel.master_for(
             path[0] or "mymaster", db=int(path[1]) if len(path) > 1 else 0, password=parts.password, **options
         )
         return client
     if parts.scheme != "unix":
         options["socket_connect_timeout"] = CONNECT_TIMEOUT_S
-    return redis.Redis.from_url(url, **options)
+    return Redis.from_url(url, **options)

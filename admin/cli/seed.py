@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sqlmodel import col, select
 
-from admin.cli.common import command, locale, services
-from bot.tables import Bot, Document, DocumentStatus, KnowledgeBase, Setting
+from admin.cli.common import command, locale, services, tell
+from bot.tables import Bot, Channel, Document, DocumentStatus, KnowledgeBase, Setting
+from channels import web
 from jobs.services import Services
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo" / "qingniao.yaml"
@@ -19,14 +20,23 @@ UNREAD = (DocumentStatus.WAITING, DocumentStatus.READING)
 
 @command("seed")
 def seed_command() -> None:
-    """Apply the demo where there is no bot yet, and wait until its documents can be searched."""
+    """Apply the demo where there is no bot yet, wait until its documents can be searched, and say where to go."""
     house = services()
+    if os.environ.get("QINGNIAO_DEMO", "1") != "0":
+        _seed(house)
+    with house.db.read() as session:
+        channels = session.exec(select(Channel.name).where(Channel.kind == web.KIND, col(Channel.enabled)).order_by(col(Channel.id)))
+        for name in channels:
+            tell("run.chat", url=f"{house.settings.public_url}/chat/{name}")
+    tell("run.console", url=f"{house.settings.public_url}/admin/")
+
+
+def _seed(house: Services) -> None:
+    from admin.apply import apply_file
+
     with house.db.read() as session:
         if session.get(Setting, "demo_seeded") or session.exec(select(Bot.id)).first() is not None:
             return
-    if os.environ.get("QINGNIAO_DEMO", "1") == "0":
-        return
-    from admin.apply import apply_file
 
     apply_file(house, DEMO, locale=locale(), by="demo")
     with house.db.write() as session:

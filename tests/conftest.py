@@ -183,8 +183,7 @@ def settings_on(tmp_path: Path, redis_url: str) -> Callable[[str], Settings]:
         import redis
 
         redis.Redis.from_url(redis_url).flushall()
-        return read_settings(
-            {"DATA_DIR": str(tmp_path / "data"), "DATABASE_URL": database_url, "REDIS_URL": redis_url, "SECRET_KEY": "for tests"}
-        )
+        data = {"DATA_DIR": str(tmp_path / "data"), "DATABASE_URL": database_url, "SECRET_KEY": "for tests"}
+        return read_settings({**data, "REDIS_URL": redis_url})
 
     return make

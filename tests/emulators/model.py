@@ -1,7 +1,7 @@
 """Plays an OpenAI-compatible model over real HTTP: for tests, benchmarks, and trying things by hand.
 
 It refuses what the real ones refuse (key, shape, roles, model, sizes), keeps a transcript, and can be slow, break off,
-limit the rate, send malformed chunks and hang. One thread, one event loop; an answer costs it about 0.1 ms.
+limit the rate, send malformed chunks and hang. One thread, one event loop; an answer costs it less than a millisecond.
 
     python -m tests.emulators.model --port 9100 --delay 2
 """
@@ -18,6 +18,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 KEY = "sk-emulated-0123456789"
@@ -375,8 +376,8 @@ async def _events(behaviour: Behaviour, model: str, prompt_tokens: int | None) -
         yield _event(_piece(model, {"reasoning_content": token, "content": None}))
     for _ in range(behaviour.malformed):
         yield b'data: {"choices": [{"delta": {"con\n\n'
-    said = tokens(behaviour.text)
-    for at, token in enumerate(said):
+    said = _said(behaviour.text, model)
+    for at, event in enumerate(said):
         if at == behaviour.break_after:
             yield "cut"
         if at == behaviour.hang_after:
@@ -386,12 +387,18 @@ async def _events(behaviour: Behaviour, model: str, prompt_tokens: int | None) -
             return
         if pause is not None and at:
             yield pause
-        yield _event(_piece(model, {"content": token}))
+        yield event
     yield _event(_piece(model, {}, behaviour.finish))
     if prompt_tokens is not None:
         yield _event({**_piece(model, {}), "choices": [], "usage": _usage(prompt_tokens, len(said))})
     if behaviour.done:
         yield b"data: [DONE]\n\n"
+
+
+@lru_cache(maxsize=256)
+def _said(text: str, model: str) -> tuple[bytes, ...]:
+    """The events of a text, kept: benchmarks ask for the same one thousands of times."""
+    return tuple(_event(_piece(model, {"content": token})) for token in tokens(text))
 
 
 def _piece(model: str, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -429,7 +436,7 @@ def main() -> None:
     emulator = ModelEmulator(options.port, options.key, kept=100)
     emulator.usual = replace(emulator.usual, text=options.answer, delay_s=options.delay, tokens_per_s=options.tokens_per_s)
     with emulator:
-        print(f"{emulator.base_url} key {emulator.key} models {', '.join(emulator.models)}", flush=True)  # noqa: T201
+        print(f"{emulator.base_url} key {emulator.key} models {', '.join(emulator.models)}", flush=True)
         threading.Event().wait()
 
 

@@ -199,12 +199,12 @@ def _index(notes: _Notes) -> Iterator[Finding]:
     try:
         index.ping()
         with services.db.read() as session:
-            joined = select(KnowledgeBase.embedding, func.count(col(Chunk.vector))).join(
+            joined = select(KnowledgeBase.embedding, func.count(col(Chunk.vector)), func.max(Chunk.id)).join(
                 Chunk, col(Chunk.base_id) == col(KnowledgeBase.id)
             )
             counts = session.exec(joined.group_by(col(KnowledgeBase.embedding))).all()
-        for embedding, rows in counts:
-            held = len(index.ids(embedding))
+        for embedding, rows, last in counts:
+            held = len(index.ids(embedding, last))
             key, values = ("index", {"rows": rows}) if held == rows else ("index_differs", {"rows": rows, "held": held})
             make = notes.ok if held == rows else notes.warn
             yield make("index", key, embedding=embedding, **values)

@@ -6,13 +6,26 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlmodel import select
 
 from admin.apply import apply_file
 from admin.doctor import Finding, examine
 from bot.secrets import encrypt
-from bot.tables import Bot, Channel, Conversation, Document, DocumentStatus, KnowledgeBase, Provider, Turn, TurnStatus, utcnow
+from bot.tables import (
+    Bot,
+    Channel,
+    Chunk,
+    Conversation,
+    Document,
+    DocumentStatus,
+    KnowledgeBase,
+    Provider,
+    Turn,
+    TurnStatus,
+    utcnow,
+)
 from jobs.health import say_alive
 from jobs.services import Services
 from knowledge.errors import DocumentError
@@ -129,3 +142,23 @@ def test_a_key_that_others_may_read_is_a_warning(house: Services) -> None:
 def test_an_address_that_others_cannot_use_is_a_warning(open_house: Open, public_url: str, word: str) -> None:
     outside = open_house("outside", HOST="0.0.0.0", PUBLIC_URL=public_url)
     assert any(word in finding.text for finding in found(outside, "WARN"))
+
+
+def test_an_index_that_differs_from_the_rows_is_told_and_restore_makes_it_whole(
+    open_house: Open, milvus_url: str, flask: Flask, tmp_path: Path
+) -> None:
+    indexed = open_house("indexed", MILVUS_URI=milvus_url)
+    with indexed.db.write() as session:
+        base = KnowledgeBase(name="handbook")
+        session.add(base)
+        session.flush()
+        document = Document(base_id=base.id or 0, source="row:1", status=DocumentStatus.READY)
+        session.add(document)
+        session.flush()
+        vector = np.ones(384, dtype=np.float32).tobytes()
+        session.add(Chunk(base_id=base.id or 0, document_id=document.id, position=0, vector=vector))
+    assert any("holds 0 passages, the database 1" in finding.text for finding in found(indexed, "WARN"))
+    flask("backup", tmp_path / "b.tar.gz", settings=indexed.settings)
+    restored = flask("restore", tmp_path / "b.tar.gz", "--yes", settings=indexed.settings)
+    assert "Rebuilt the vector index: 1 passages." in restored.stdout, restored.output
+    assert any("1 passages, as in the database" in finding.text for finding in found(indexed, "OK"))

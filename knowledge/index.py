@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SEARCH_TIMEOUT_S = 2.0
+MORE_TIMEOUT_S = 0.25  # for each further question of a batch
 WRITE_TIMEOUT_S = 60.0
 PAUSE_S = 5.0  # after a failure searches do without for so long, instead of waiting SEARCH_TIMEOUT_S each
 BATCH_ROWS = 1000
@@ -73,7 +74,7 @@ class VectorIndex:
                     filter=f"base_id in {sorted(base_ids)}",
                     limit=min(depth, MAX_DEPTH),
                     search_params={"metric_type": "COSINE"},
-                    timeout=SEARCH_TIMEOUT_S,
+                    timeout=SEARCH_TIMEOUT_S + MORE_TIMEOUT_S * (len(vectors) - 1),
                 )
             except _pymilvus().MilvusException as error:
                 if error.code != NO_COLLECTION:
@@ -167,7 +168,7 @@ class VectorIndex:
                     raise
                 _load_ours(client)
                 return ask(client)
-        except (_pymilvus().MilvusException, OSError, ValueError) as error:
+        except (*_foreign_errors(), OSError, ValueError) as error:
             if pausing:
                 self._paused_until = time.monotonic() + PAUSE_S
             self._known.clear()  # it may have come back empty
@@ -206,6 +207,13 @@ def _collection(embedding: str) -> str:
     """A name of letters, digits and _ that two embeddings never share."""
     plain = re.sub(r"\W+", "_", embedding, flags=re.ASCII)[:60]
     return f"{OURS}{plain}_{hashlib.sha256(embedding.encode()).hexdigest()[:8]}"
+
+
+def _foreign_errors() -> tuple[type[Exception], ...]:
+    """What pymilvus raises; a call that ran out of time reaches us as gRPC's own error."""
+    import grpc
+
+    return (_pymilvus().MilvusException, grpc.RpcError)
 
 
 @functools.cache

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
+from bot.config import BUILTIN
 from bot.db import Database
 from bot.errors import ModelError, SearchError
 from bot.settings import Settings
 from bot.tables import Chunk, Document, KnowledgeBase
 from bot.types import Passage
 from knowledge.bases import READ_ROWS, Base, Bases, Kept, known_bases
-from knowledge.embed import EmbedTexts, Vectors, make_embedders
-from knowledge.fuse import fuse, usual_cosine
+from knowledge.embed import Embedders, EmbedTexts, Vectors, make_embedders
+from knowledge.fuse import FOREIGN_SHARE, fuse, usual_cosine
 from knowledge.index import VectorIndex
 from knowledge.lexical import Coverage, coverage
 from knowledge.terms import mostly_latin, terms
@@ -79,14 +80,27 @@ class Searcher:
     brought up to date by the base's revision, and the vectors of recent questions. Threads share it.
     """
 
-    def __init__(self, db: Database, settings: Settings, embed: EmbedTexts | None = None) -> None:
-        """embed: asks a provider's embedding model; without it only bases with the built-in one have a dense side."""
+    def __init__(
+        self, db: Database, settings: Settings, embed: EmbedTexts | None = None, embedders: Embedders | None = None
+    ) -> None:
+        """embed: asks a provider's embedding model; without it only bases with the built-in one have a dense side.
+
+        embedders: instead of both.
+        """
         self._db = db
         self._index = VectorIndex(settings.milvus_uri, settings.milvus_token)
-        self._embedders = make_embedders(embed)
+        self._embedders = embedders or make_embedders(embed)
         self._lock = threading.Lock()
         self._bases = Bases(db)
         self._questions: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+
+    def warm_up(self) -> None:
+        """Load what the first question would wait for: the built-in model and the connection to the index.
+
+        Raises SearchError when one of them is not there.
+        """
+        self._embedders(BUILTIN).questions(["warm"])
+        self._index.ping()
 
     def close(self) -> None:
         self._index.close()
@@ -173,11 +187,11 @@ class Searcher:
         missing = [chunk_id for chunk_id in union.tolist() if chunk_id not in asked.nearest]
         cosines = asked.nearest | _stored_cosines(session, missing, bases, asked.vectors)
         cosine = np.array([cosines.get(chunk_id, np.nan) for chunk_id in union.tolist()], dtype=np.float32)
-        lexical, spaced = asked.covered.of(union)
+        lexical, _ = asked.covered.of(union)
         score = np.zeros(len(union), dtype=np.float32)
         for base in bases:
             own = np.isin(union, kept[base.id].lexicon.ids)
-            score[own] = self._scores(base, kept[base.id], asked, lexical[own], cosine[own], spaced[own])
+            score[own] = self._scores(base, kept[base.id], asked, lexical[own], cosine[own])
         lexical_rank = {chunk_id: rank for rank, chunk_id in enumerate(lexical_best, 1)}
         dense_rank = {chunk_id: rank for rank, chunk_id in enumerate(dense_best, 1)}
         order = sorted(range(len(union)), key=lambda row: (-score[row], union[row]))
@@ -193,23 +207,16 @@ class Searcher:
             for row in order
         ]
 
-    def _scores(
-        self, base: Base, kept: Kept, asked: _Asked, lexical: Scores, cosine: Scores, spaced: NDArray[np.bool_]
-    ) -> Scores:
-        question_spaced = mostly_latin(asked.text)
-        scale = self._embedders(base.embedding).scale
+    def _scores(self, base: Base, kept: Kept, asked: _Asked, lexical: Scores, cosine: Scores) -> Scores:
+        spaced = mostly_latin(asked.text)
+        foreign = float(np.mean(asked.covered.spaced == spaced)) < FOREIGN_SHARE
         vector = asked.vectors.get(base.embedding)
         samples = np.empty(0, dtype=np.float32)
         if vector is not None and len(kept.samples) and kept.samples.shape[1] == len(vector):
-            samples = kept.samples @ vector
-        sampled_spaced = asked.covered.of(kept.sample_ids)[1][: len(samples)]
-        foreign = spaced != question_spaced
-        usual = np.where(
-            foreign,
-            usual_cosine(scale, samples[sampled_spaced != question_spaced], True, question_spaced),
-            usual_cosine(scale, samples[sampled_spaced == question_spaced], False, question_spaced),
-        ).astype(np.float32)
-        return fuse(lexical, cosine, usual, foreign, question_spaced, scale)
+            same_script = asked.covered.of(kept.sample_ids)[1] == spaced
+            samples = kept.samples[same_script != foreign] @ vector
+        scale = self._embedders(base.embedding).scale
+        return fuse(lexical, cosine, usual_cosine(scale, samples, spaced, foreign), spaced, foreign, scale)
 
 
 class _Clock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from knowledge.search import Found, Searcher
 
 BATCH = 32
+ATTEMPTS = 3
+RETRY_S = 6  # longer than searches pause after a failure
 SNIPPET_CHARS = 160
 
 
@@ -68,13 +71,24 @@ def _answer_file(house: Services, searcher: Searcher, base: str, path: Path, top
     """Two batches at once: while one is being embedded here, the index searches for the other in its own process."""
 
     def answer(rows: list[tuple[str, str]]) -> list[str]:
-        found = searcher.search_many([base], [question for _, question in rows], top_k, min_score)
+        found = _patiently(searcher, base, [question for _, question in rows], top_k, min_score)
         sources = _sources(house, found)
         return [json.dumps(_line(id, one, sources), ensure_ascii=False) for (id, _), one in zip(rows, found, strict=True)]
 
     with ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1))) as pool:
         for lines in pool.map(answer, _questions(path)):
             click.echo("\n".join(lines))
+
+
+def _patiently(searcher: Searcher, base: str, questions: list[str], top_k: int, min_score: float) -> list[Found]:
+    """Many questions are asked to learn how good the answers are: wait for a vector index that is busy for a moment."""
+    for _ in range(ATTEMPTS):
+        found = searcher.search_many([base], questions, top_k, min_score)
+        if found[0].without is None:
+            return found
+        time.sleep(RETRY_S)
+    tell("cli.search.without", err=True, reason=found[0].without)
+    return found
 
 
 def _questions(path: Path) -> Iterator[list[tuple[str, str]]]:

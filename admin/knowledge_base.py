@@ -17,7 +17,7 @@ from bot.tables import Bot, Chunk, Document, DocumentStatus, KnowledgeBase, Mode
 from knowledge.errors import DocumentError, explain_error
 from knowledge.readers import EXTENSIONS, MAX_BYTES
 
-DOCUMENTS_SHOWN = 200
+DOCUMENTS_SHOWN = 100
 PASSAGES_SHOWN = 10
 DEFAULT_MIN_SCORE = 0.35
 UPLOAD_BYTES = 4 * MAX_BYTES  # of one form without scripts: several files at once; a script sends them one by one

@@ -229,6 +229,7 @@ def _template_values() -> dict[str, Any]:
         "pretty": lambda value: json.dumps(value, ensure_ascii=False, indent=1, default=str),
         "step_name": step_name,
         "field_name": field_name,
+        "detail_name": detail_name,
     }
 
 
@@ -286,6 +287,11 @@ def ago(value: datetime | None) -> Markup:
 def step_name(step: str) -> str:
     """A step of a trace in words; its own name where there are none."""
     return t(f"step.{step}") if f"console.step.{step}" in CATALOGUE else step
+
+
+def detail_name(key: str) -> str:
+    """What a trace calls something, in words; its own name where there are none."""
+    return t(f"detail.{key}") if f"console.detail.{key}" in CATALOGUE else key
 
 
 def field_name(key: str) -> str:

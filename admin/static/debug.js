@@ -34,7 +34,7 @@ async function post(url, body, headers = {}) {
 async function saveDraft() {
   const now = snapshot();
   if (now === saved) return;
-  await post(draft.action, new FormData(draft));
+  await post(draft.getAttribute("action"), new FormData(draft)); // a button is called action too
   saved = now;
 }
 

@@ -13,6 +13,7 @@ Kind = Literal["hello", "thanks", "who", "help", "bye", "ok"]
 
 _LONGEST_CHARS = 40
 _NOISE = re.compile(r"[\W_]+")  # punctuation, white space, emoji
+# What repeats takes its repetitions once and for all (++): else a long "嗯嗯嗯…" would try every way to cut itself.
 _PATTERNS: dict[Kind, tuple[str, ...]] = {
     "who": (
         "(你|您)(到底)?(是|系)(谁|誰|什么人|什麼人|机器人|機器人|真人|人工智能)(吗|嗎|呀|啊|呢|还是真人)?",
@@ -39,17 +40,17 @@ _PATTERNS: dict[Kind, tuple[str, ...]] = {
         "have a (nice|good|great) (day|one|evening|weekend)",
     ),
     "hello": (
-        "((你|您|妳|大家|各位)好[呀啊哇吗嗎]*|哈(喽|啰|罗|嘍|囉)[呀啊]?|[嗨嘿喂哈]+喽?|早+(上好|安|啊|呀)?"
-        + "|(上午|中午|下午|晚上)好[呀啊]?|(请问)?(有人)?在([吗嗎么嘛]|不在)|在在?[吗嗎]|有人在?[吗嗎么]|亲|客服|老板|小助手)+",
+        "(?:(?:你|您|妳|大家|各位)好[呀啊哇吗嗎]?|哈[喽啰罗嘍囉]?[呀啊]?|[嗨嘿喂]|早(?:上好|安|啊|呀)?|(?:上午|中午|下午|晚上)好[呀啊]?"
+        + "|(?:请问)?(?:有人)?在(?:[吗嗎么嘛]|不在)|在在[吗嗎]|有人[吗嗎么]|亲|客服|老板|小助手)++",
         "很高兴认识(你|您)",
-        "((hello|hi+|hey+|hiya|yo|howdy|greetings|good (morning|afternoon|evening|day)|there|all|everyone|again|bot)( |$))+",
+        "(?:(?:hello|hi+|hey+|hiya|yo|howdy|greetings|good (?:morning|afternoon|evening|day)|there|all|everyone|again)(?: |$))++",
         "(hello |hi |hey )?(is )?(anyone|anybody|somebody) (there|here)|(hello |hi |hey )?are you there",
-        "(hello |hi |hey )?how are you( doing| today)*|how is it going|whats up|sup|nice to meet you",
+        "(hello |hi |hey )?how are you( doing| today)?|how is it going|whats up|sup|nice to meet you",
     ),
     "ok": (
-        "(好+[的滴哒吧呀啊嘞勒]?|[嗯恩哦噢喔]+|行[吧的啊]?|可以(的|了)?|知道[了啦]|明白[了啦]?|了解了?|收到|懂了"
-        + "|没事[了啦]?|没有?(了|问题)|[的了啦])+",
-        "((ok+(ay)?|k|sure|fine|alright|all right|got it|i see|understood|great|cool|nice|perfect|good)( |$))+",
+        "(?:好[的滴哒吧呀啊嘞勒了]?|[嗯恩哦噢喔]|行[吧的啊]?|可以[的了]?|知道[了啦]|明白[了啦]?|了解了?|收到|懂了"
+        + "|没事[了啦]?|没有?(?:了|问题))++",
+        "(?:(?:ok+(?:ay)?|k|sure|fine|alright|all right|got it|i see|understood|great|cool|nice|perfect|good)(?: |$))++",
         "no problem|never mind|no( |,)*that is all|nothing( else)?",
     ),
 }

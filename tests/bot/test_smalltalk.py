@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from bot.config import BotConfig
@@ -48,6 +50,15 @@ def test_small_talk_is_known_by_the_whole_message(kind: str, texts: str) -> None
 )
 def test_what_asks_something_is_no_small_talk(text: str) -> None:
     assert small_talk(text) is None
+
+
+@pytest.mark.parametrize(
+    "word", [*"好早哈嗨嗯行哦亲在的拜谢嘿喂", "哈喽", "好的", "没有", "在在", "hi", "ok ", "hello ", "good ", "k "]
+)
+def test_a_message_made_to_take_long_takes_no_time(word: str) -> None:
+    began = time.thread_time()
+    small_talk((word * 39)[:39] + "退")
+    assert time.thread_time() - began < 0.2
 
 
 def test_the_answer_names_the_bot_and_what_it_can_help_with() -> None:

@@ -43,7 +43,7 @@ _PATTERNS: dict[Kind, tuple[str, ...]] = {
         "(?:(?:你|您|妳|大家|各位)好[呀啊哇吗嗎]?|哈[喽啰罗嘍囉]?[呀啊]?|[嗨嘿喂]|早(?:上好|安|啊|呀)?|(?:上午|中午|下午|晚上)好[呀啊]?"
         + "|(?:请问)?(?:有人)?在(?:[吗嗎么嘛]|不在)|在在[吗嗎]|有人[吗嗎么]|亲|客服|老板|小助手)++",
         "很高兴认识(你|您)",
-        "(?:(?:hello|hi+|hey+|hiya|yo|howdy|greetings|good (?:morning|afternoon|evening|day)|there|all|everyone|again)(?: |$))++",
+        "(?:(?:hello|hi+|hey+|hiya|yo|howdy|good (?:morning|afternoon|evening|day)|there|all|everyone|again)(?: |$))++",
         "(hello |hi |hey )?(is )?(anyone|anybody|somebody) (there|here)|(hello |hi |hey )?are you there",
         "(hello |hi |hey )?how are you( doing| today)?|how is it going|whats up|sup|nice to meet you",
     ),

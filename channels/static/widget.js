@@ -195,12 +195,20 @@
         const node = found && become(found, context, depth);
         if (!node) continue;
         nodes.push(text.slice(from, at), ...[node].flat());
-        special.lastIndex = from = end;
+        special.lastIndex = from = node.className === "cite" ? end + keepTogether(nodes, text[end] ?? "") : end;
         break;
       }
     }
     nodes.push(text.slice(from));
     return nodes.filter((node) => node !== "");
+  }
+
+  /** Keep a source's number, the last of nodes, on one line with the character before it and a stop after it: its length. */
+  function keepTogether(nodes, next) {
+    const [before, cite] = nodes.splice(-2), words = before.trimEnd(), last = Array.from(words.slice(-2)).pop() ?? "";
+    const stop = /[.,;:!?…，。；：！？、)）]/.test(next) ? next : "";
+    nodes.push(words.slice(0, words.length - last.length), el("span.together", {}, last, cite, stop));
+    return stop.length;
   }
 
   function safeUrl(text) {
@@ -370,8 +378,7 @@
     cite(number, source) {
       const citation = this.citations.find(({ n }) => n === number);
       if (!citation && this.finished) return source;
-      const node = citation ? this.sourceButton("button.cite", citation, String(number)) : el("span.cite", {}, String(number));
-      return [node, "\u2060"]; // a full stop after it stays on its line
+      return citation ? this.sourceButton("button.cite", citation, String(number)) : el("span.cite", {}, String(number));
     }
 
     sourceButton(name, citation, ...children) {
@@ -524,7 +531,7 @@
       this.suggestions = el("div.suggestions", { role: "group", "aria-label": say("suggested") }, ...this.asking(bot.suggested_questions.slice(0, 3)));
       this.chips = el("div.chips", { role: "group", "aria-label": say("followups"), hidden: true });
       const opening = blocks(bot.opening || this.title, this.context).map((block) => block.build());
-      const column = el("div.column", {}, el("div.flight", {}, icon("bird")), el("div.text.opening", {}, ...opening), this.suggestions,
+      const column = el("div.column", {}, el("div.flight", {}, icon("bird")), el(`div.text.opening${opening.length > 1 || bot.opening.length > 60 ? ".long" : ""}`, {}, ...opening), this.suggestions,
         this.log, this.pending, this.chips);
       this.scroller = el("div.scroller", { tabindex: 0, role: "group", "aria-label": say("log"), onscroll: () => this.onScroll(),
         onpointerdown: () => { this.sheet.hidden = true; } }, column);

@@ -548,13 +548,16 @@ def test_markdown_becomes_structure(visit, model):
 @pytest.mark.parametrize("width", [360, 390, 1280])
 def test_nothing_is_wider_than_the_screen(visit, model, width):
     model.always(RICH)
-    ann = visit("/chat/widget-plain", viewport={"width": width, "height": 740})
+    is_phone = width < 1000
+    ann = visit("/chat/widget-plain", viewport={"width": width, "height": 740}, is_mobile=is_phone, has_touch=is_phone)
     ann.ask("https://a.example/" + "very-long-" * 40)
     ann.answered()
     for selector in ("html", ".scroller", ".panel"):
         shown, whole = ann.page.locator(selector).evaluate("node => [node.clientWidth, node.scrollWidth]")
         assert whole <= shown, selector
     assert ann.page.locator("textarea").evaluate("node => getComputedStyle(node).fontSize") == "16px"
+    if is_phone:  # its keyboard would cover the answer
+        expect(ann.page.locator("textarea")).not_to_be_focused()
 
 
 # --- looks, languages, hands and ears --------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
-"""A turn's events on their way from the reply worker to whoever watches: one Redis Stream per turn.
+"""A turn's events on their way from the reply worker to whoever watches: one Redis Stream per turn, and a channel that all
+watching processes hear.
 
-Entry ids are 1-0, 2-0, …: the number is the event's id, so a watcher that comes back says which it saw last. Redis may
-lose the stream at any time; the rows then tell the end (see `jobs.watch`).
+Entry ids are 1-0, 2-0, …: the number is the event's id, so a watcher that comes back says which it saw last. What is said on
+the channel are the same entries; a watcher that missed one sees the gap and reads the stream. Redis may lose both at any time;
+the rows then tell the end (see `jobs.watch`).
 """
 
 from __future__ import annotations
@@ -9,23 +11,26 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 import redis
 
-from bot.tables import new_id
-
 logger = logging.getLogger(__name__)
 
-FLUSH_S = 0.04  # deltas of a turn are sent at most this often; the first at once
+CHANNEL = "turns"  # one message holds lines of `turn id, event id, name, data as JSON`, each parted by a space
+FLUSH_S = 0.04  # events of a turn are sent at most this often; the first delta, and what ends a turn, at once
 KEEP_S = 600  # how long a stream outlives its last event
+LONGEST_S = 3600  # how long it lives when no last event comes
 MAX_ENTRIES = 5000
-WAIT_MS = 5000
-CATCH_UP = 2000  # entries read at once
+LISTEN_S = 5.0
+CLOSE_S = 2.0  # how long a thread is waited for
+
+Entry = tuple[str, int, str, dict[str, Any]]  # turn id, event id, name, data
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def stream_key(turn_id: str) -> str:
 
 
 class Outbox:
-    """Sends the events of all turns of this process. Deltas are gathered, so that a hundred streams are one round trip.
+    """Sends the events of all turns of this process. They are gathered, so that a hundred streams are one round trip.
 
     A Redis that does not answer loses events, never the answer: that is a row.
     """
@@ -54,26 +59,31 @@ class Outbox:
         self._wake = threading.Event()
         self._closed = False
         self._failing = False
-        threading.Thread(target=self._flush_often, name="outbox", daemon=True).start()
+        self._thread = threading.Thread(target=self._flush_often, name="outbox", daemon=True)
+        self._thread.start()
 
-    def writer(self, turn_id: str) -> Writer:
-        """The writer of a turn's events; goes on after the last event that an earlier attempt wrote."""
-        try:
-            last = cast("list[tuple[bytes, Any]]", self._redis.xrevrange(stream_key(turn_id), count=1))
-        except redis.RedisError as error:
-            self._lost(error)
-            last = []
+    def writer(self, turn_id: str, fresh: bool = False) -> Writer:
+        """The writer of a turn's events; goes on after the last event that an earlier attempt wrote. fresh: there was none."""
+        last: Any = None
+        if not fresh:
+            try:
+                last = self._redis.xrevrange(stream_key(turn_id), count=1)
+            except redis.RedisError as error:
+                self._lost(error)
         return Writer(self, turn_id, int(last[0][0].split(b"-")[0]) if last else 0)
 
-    def send(self, entries: Iterable[tuple[str, int, str, dict[str, Any]]]) -> None:
-        """Write entries (turn id, event id, name, data), in order, in one round trip."""
+    def send(self, entries: Iterable[Entry]) -> None:
+        """Write entries, in order, in one round trip."""
         pipeline = self._redis.pipeline(transaction=False)
+        lines = []
         for turn_id, number, event, data in entries:
-            key = stream_key(turn_id)
-            fields: dict[Any, Any] = {"e": event, "d": json.dumps(data, ensure_ascii=False)}
-            pipeline.xadd(key, fields, id=f"{number}-0", maxlen=MAX_ENTRIES, approximate=True)
-            if event != "delta":
-                pipeline.expire(key, KEEP_S)
+            key, text = stream_key(turn_id), json.dumps(data, ensure_ascii=False)
+            lines.append(f"{turn_id} {number} {event} {text}")
+            # XADD as it is: redis-py's own method takes twice the time to say the same.
+            pipeline.execute_command("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{number}-0", "e", event, "d", text)
+            if number == 1 or event in ("done", "error", "end"):
+                pipeline.execute_command("EXPIRE", key, LONGEST_S if number == 1 else KEEP_S)
+        pipeline.execute_command("PUBLISH", CHANNEL, "\n".join(lines))
         try:
             for result in pipeline.execute(raise_on_error=False):
                 if isinstance(result, redis.ResponseError):
@@ -89,13 +99,16 @@ class Outbox:
         self._wake.set()
 
     def close(self) -> None:
+        """Send what was gathered. Call before the client is closed."""
         self._closed = True
         self._wake.set()
+        self._thread.join(CLOSE_S)
 
     def _flush_often(self) -> None:
         pause = threading.Event()
         while not self._closed:
             self._wake.wait()
+            pause.wait(FLUSH_S)
             self._wake.clear()
             with self._lock:
                 writers, self._dirty = self._dirty, set()
@@ -108,7 +121,6 @@ class Outbox:
             finally:
                 for writer in writers:
                     writer.flush_lock.release()
-            pause.wait(FLUSH_S)
 
     def _lost(self, error: redis.RedisError) -> None:
         if not self._failing:  # once per outage, not once per event
@@ -124,51 +136,53 @@ class Writer:
         self.turn_id = turn_id
         self.first_attempt = last == 0
         self._last = last
-        self._pending = ""
+        self._gathered: list[tuple[str, dict[str, Any]]] = []
         self._told_delta = False
         self._lock = threading.Lock()
         self.flush_lock = threading.Lock()  # held from taking entries until they are sent: keeps their order
 
     def tell(self, event: str, data: dict[str, Any], *more: tuple[str, dict[str, Any]]) -> None:
-        """Send an event (and more, in the same round trip), after the deltas before it."""
+        """Send an event (and more, in the same round trip) at once, after those gathered before it."""
         with self.flush_lock:
-            entries = self.take()
             with self._lock:
-                for name, values in ((event, data), *more):
-                    self._last += 1
-                    entries.append((self.turn_id, self._last, name, values))
-            self._outbox.send(entries)
+                self._gathered += [(event, data), *more]
+            self._outbox.send(self.take())
+
+    def gather(self, event: str, data: dict[str, Any]) -> None:
+        """Send an event soon, with those that come within FLUSH_S."""
+        with self._lock:
+            self._gathered.append((event, data))
+        self._outbox.mark(self)
 
     def delta(self, text: str) -> None:
-        """Send a piece of the answer: the first at once, later ones with those that come within FLUSH_S."""
+        """Send a piece of the answer: the first at once, later ones soon, as one."""
         if not self._told_delta:
             self._told_delta = True
             self.tell("delta", {"text": text})
             return
         with self._lock:
-            self._pending += text
+            if self._gathered and self._gathered[-1][0] == "delta":
+                self._gathered[-1][1]["text"] += text
+                return  # marked already
+            self._gathered.append(("delta", {"text": text}))
         self._outbox.mark(self)
 
-    def take(self) -> list[tuple[str, int, str, dict[str, Any]]]:
-        """What was gathered, as an entry to send. Call with flush_lock held."""
+    def take(self) -> list[Entry]:
+        """What was gathered, as entries to send. Call with flush_lock held."""
         with self._lock:
-            if not self._pending:
-                return []
-            text, self._pending = self._pending, ""
-            self._last += 1
-            return [(self.turn_id, self._last, "delta", {"text": text})]
+            gathered, self._gathered = self._gathered, []
+            first, self._last = self._last + 1, self._last + len(gathered)
+        return [(self.turn_id, first + place, event, data) for place, (event, data) in enumerate(gathered)]
 
 
 class Hub:
-    """Reads the streams of all turns that are watched in this process, in one call, and hands events to the watchers."""
+    """Hears the events of all turns, and hands them to those that are watched in this process."""
 
     def __init__(self, client: redis.Redis, blocking: redis.Redis) -> None:
         self._redis = client
         self._blocking = blocking
         self._lock = threading.Lock()
         self._watchers: dict[str, set[Subscription]] = defaultdict(set)
-        self._read_to: dict[str, int] = {}
-        self._wake_key = f"hub:{new_id()}"
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -177,14 +191,9 @@ class Hub:
         subscription = Subscription(self, turn_id, after)
         with self._lock:
             self._watchers[turn_id].add(subscription)
-            self._read_to[turn_id] = min(after, self._read_to.get(turn_id, after))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._read_often, name="hub", daemon=True)
+                self._thread = threading.Thread(target=self._listen_always, name="hub", daemon=True)
                 self._thread.start()
-        try:
-            self._wake()
-        except redis.RedisError as error:
-            logger.warning("watching turn %s without Redis: %s", turn_id, error)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -193,54 +202,63 @@ class Hub:
             watchers.discard(subscription)
             if not watchers:
                 del self._watchers[subscription.turn_id]
-                self._read_to.pop(subscription.turn_id, None)
+
+    def read(self, turn_id: str, after: int) -> list[Told]:
+        """What the stream holds above `after`; nothing while Redis does not answer."""
+        try:
+            raw: Any = self._redis.xrange(stream_key(turn_id), min=f"({after}-0")
+        except redis.RedisError as error:
+            logger.warning("turn %s is watched without Redis: %s", turn_id, error)
+            return []
+        return [Told(int(number.split(b"-")[0]), f[b"e"].decode(), json.loads(f[b"d"])) for number, f in raw]
 
     def close(self) -> None:
+        """Stop listening. Call before the clients are closed."""
         self._closed = True
+        if self._thread is not None:
+            self._quietly_wake()
+            self._thread.join(CLOSE_S)
+
+    def _quietly_wake(self) -> None:
         try:
-            self._wake()
+            self._redis.publish(CHANNEL, "")
         except redis.RedisError as error:
             logger.debug("the hub closes without Redis: %s", error)
 
-    def _wake(self) -> None:
-        """Make the reading thread look again at what it should read."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xadd(self._wake_key, {"w": "1"}, maxlen=1, approximate=False)
-        pipeline.expire(self._wake_key, 60)
-        pipeline.execute()
-
-    def _read_often(self) -> None:
+    def _listen_always(self) -> None:
         pause = threading.Event()
-        woken = "0"
         while not self._closed:
-            with self._lock:
-                read_to = dict(self._read_to)
-            streams: dict[Any, Any] = {stream_key(turn_id): f"{last}-0" for turn_id, last in read_to.items()}
-            streams[self._wake_key] = woken
             try:
-                read = cast("list[tuple[bytes, Any]]", self._blocking.xread(streams, count=CATCH_UP, block=WAIT_MS))
+                self._listen()
             except redis.RedisError as error:
-                logger.warning("events are not read while Redis does not answer: %s", error)
+                logger.warning("events are not heard while Redis does not answer: %s", error)
+                self._tell_all_to_read()
                 pause.wait(0.5)
-                continue
-            for key, entries in read or []:
-                if key.decode() == self._wake_key:
-                    woken = entries[-1][0].decode()
-                else:
-                    turn_id = key.decode().removeprefix("turn:")
-                    self._hand_out(turn_id, read_to[turn_id], self._entries(entries))
 
-    def _hand_out(self, turn_id: str, read_from: int, events: list[Told]) -> None:
+    def _listen(self) -> None:
+        with self._blocking.pubsub() as channel:
+            channel.subscribe(CHANNEL)
+            while not self._closed:
+                message = channel.get_message(timeout=LISTEN_S)
+                if message is None:
+                    continue
+                if message["type"] == "message":
+                    self._hand_out(message["data"].decode())
+                else:  # subscribed, maybe again: what was said before was not heard
+                    self._tell_all_to_read()
+
+    def _hand_out(self, lines: str) -> None:
+        told = [line.split(" ", 3) for line in lines.split("\n") if line]
         with self._lock:
-            if self._read_to.get(turn_id) == read_from:  # else a watcher came meanwhile that wants earlier ones: read again
-                self._read_to[turn_id] = events[-1].id
-            for watcher in self._watchers.get(turn_id, ()):
-                if watcher.handed >= read_from:
-                    watcher.put(events)
+            for turn_id, number, event, data in told:
+                for watcher in self._watchers.get(turn_id, ()):
+                    watcher.put(Told(int(number), event, json.loads(data)))
 
-    @staticmethod
-    def _entries(raw: Any) -> list[Told]:
-        return [Told(int(number.split(b"-")[0]), f[b"e"].decode(), json.loads(f[b"d"])) for number, f in raw]
+    def _tell_all_to_read(self) -> None:
+        with self._lock:
+            for watchers in self._watchers.values():
+                for watcher in watchers:
+                    watcher.put(None)
 
 
 class Subscription:
@@ -249,25 +267,42 @@ class Subscription:
     def __init__(self, hub: Hub, turn_id: str, after: int) -> None:
         self._hub = hub
         self.turn_id = turn_id
-        self.handed = after
         self._last = after
-        self._queue: SimpleQueue[list[Told]] = SimpleQueue()
+        self._queue: SimpleQueue[Told | None] = SimpleQueue()
+        self._begun = False
 
-    def put(self, events: list[Told]) -> None:
-        """Called by the hub, which holds its lock."""
-        self.handed = max(self.handed, events[-1].id)
-        self._queue.put(events)
+    def put(self, told: Told | None) -> None:
+        """Called by the hub. None: something may not have been heard."""
+        self._queue.put(told)
 
     def get(self, timeout_s: float) -> list[Told]:
-        """The events since the last call, waiting up to timeout_s for the first; empty when none came."""
-        try:
-            events = self._queue.get(timeout=timeout_s)
-        except Empty:
-            return []
-        fresh = [event for event in events if event.id > self._last]
-        if fresh:
-            self._last = fresh[-1].id
-        return fresh
+        """The events since the last call, waiting up to timeout_s for the first; empty when none came, or Redis was away."""
+        if not self._begun:
+            self._begun = True
+            if earlier := self._read():
+                return earlier
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                told = self._queue.get(timeout=max(0.0, end - time.monotonic()))
+            except Empty:
+                return []
+            if told is None:
+                return self._read()
+            if told.id == self._last + 1:
+                self._last = told.id
+                return [told]
+            if told.id > self._last:
+                if missed := self._read():
+                    return missed
+                self._last = told.id  # Redis has lost the stream since
+                return [told]
+
+    def _read(self) -> list[Told]:
+        found = self._hub.read(self.turn_id, self._last)
+        if found:
+            self._last = found[-1].id
+        return found
 
     def close(self) -> None:
         self._hub.unsubscribe(self)

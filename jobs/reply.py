@@ -50,6 +50,7 @@ class Taken:
     sequence: int
     question: Question
     attempts: int
+    fresh: bool  # nobody has begun it before
     stop_requested: bool
     locale: str
 
@@ -104,16 +105,14 @@ def take(desk: Desk) -> Taken | None:
         ).first()
         if held is None:
             return None
-        turn = connection.execute(_FIRST_TURN, {"conversation": held.id}).first()
+        turn = connection.execute(_BEGIN, {"conversation": held.id, "now": now}).first()
         if turn is None:  # nothing waits; its last worker died between the answer and the follow-ups
             connection.execute(_NO_FOLLOWUPS, {"conversation": held.id})
-            connection.execute(_LET_GO, {"conversation": held.id, "due": None, "owner": desk.owner})
+            connection.execute(_LET_GO, {"conversation": held.id, "owner": desk.owner})
             return None
-        connection.execute(_BEGIN, {"turn": turn.id, "now": now})
         said = connection.execute(_ASKED, {"turn": turn.id}).all()
-        more = connection.execute(_MORE, {"now": now}).scalar()
         taken = _read(session, held, turn, said)
-    if more:
+    if turn.more:
         bell.ring(desk.services)
     return taken
 
@@ -121,7 +120,7 @@ def take(desk: Desk) -> Taken | None:
 def answer_one(desk: Desk, taken: Taken) -> None:
     """Answer a turn that is held, store and tell the answer, suggest follow-ups, and let the conversation go."""
     services = desk.services
-    writer = services.outbox.writer(taken.turn_id)
+    writer = services.outbox.writer(taken.turn_id, taken.fresh)
     if not writer.first_attempt:
         writer.tell("replace", {"text": ""})  # what an attempt that died had said is said again
     trace = Trace()
@@ -157,7 +156,7 @@ def _answer(services: Services, taken: Taken, writer: Writer, trace: Trace) -> t
             case Delta(text):
                 writer.delta(text)
             case Status(stage):
-                writer.tell("status", {"stage": stage})
+                writer.gather("status", {"stage": stage})
             case Replace(text):
                 writer.tell("replace", {"text": text})
 
@@ -196,7 +195,8 @@ def _store_patiently(
 def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trace, message_id: str, done: bool) -> None:
     connection = session.connection()
     now = utcnow()
-    held = connection.execute(_STILL_MINE, {"conversation": taken.conversation_id, "owner": desk.owner, "now": now}).first()
+    statement = _SPEAK_AND_LET_GO if done else _SPEAK
+    held = connection.execute(statement, {"conversation": taken.conversation_id, "owner": desk.owner, "now": now}).first()
     if held is None:
         raise LeaseLost
     connection.execute(
@@ -217,7 +217,7 @@ def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trac
         },
     )
     connection.execute(
-        insert(Message),
+        _NEW_MESSAGE,
         {
             "id": message_id,
             "conversation_id": taken.conversation_id,
@@ -230,14 +230,6 @@ def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trac
             "created_at": now,
         },
     )
-    if done:
-        _let_go(session, desk, taken)
-
-
-def _let_go(session: Session, desk: Desk, taken: Taken) -> None:
-    """Give the conversation back, due again if something waits in it."""
-    due = session.connection().execute(_NEXT_DUE, {"conversation": taken.conversation_id}).scalar()
-    session.connection().execute(_LET_GO, {"conversation": taken.conversation_id, "due": due, "owner": desk.owner})
 
 
 def _tell(writer: Writer, message_id: str, reply: Reply, followups_wanted: bool) -> None:
@@ -277,7 +269,7 @@ def _follow_up(desk: Desk, taken: Taken, reply: Reply, writer: Writer, built: Pa
             session.connection().execute(
                 update(Turn).where(col(Turn.id) == taken.turn_id).values(followups=questions, trace=parts.as_rows(built.trace))
             )
-            _let_go(session, desk, taken)
+            session.connection().execute(_LET_GO, {"conversation": taken.conversation_id, "owner": desk.owner})
     except StoreError as error:
         logger.warning("the follow-ups of turn %s were not stored: %s", taken.turn_id, error)
     if questions:
@@ -368,7 +360,8 @@ def _read(session: Session, held: Any, turn: Any, said: Any) -> Taken:
         conversation_id=held.id,
         sequence=turn.sequence,
         question=Question(id=turn.id, bot=config, incoming=incoming, now=catalogue.local_now(session)),
-        attempts=turn.attempts + 1,
+        attempts=turn.attempts,
+        fresh=turn.fresh,
         stop_requested=turn.stop_requested,
         locale=answer_language(config.language, text),
     )
@@ -400,33 +393,42 @@ def _take(due: Any) -> Any:
 
 _TAKE_SQLITE = _take(_DUE)  # one writer at a time anyway
 _TAKE = _take(_DUE.with_for_update(skip_locked=True))
-_MORE = select(exists(_DUE))
 _UNFINISHED = col(Turn.status).in_([TurnStatus.WAITING, TurnStatus.RUNNING])
 _FIRST_TURN = (
-    select(
-        col(Turn.id), col(Turn.sequence), col(Turn.bot_id), col(Turn.bot_version_id), col(Turn.attempts),
-        col(Turn.stop_requested), col(Turn.history), col(Turn.overrides),
-    )
+    select(col(Turn.id))
     .where(col(Turn.conversation_id) == bindparam("conversation"), _UNFINISHED)
     .order_by(col(Turn.sequence))
     .limit(1)
-)  # fmt: skip
+)
 _BEGIN = (
     update(Turn)
-    .where(col(Turn.id) == bindparam("turn"))
-    .values(status=TurnStatus.RUNNING, attempts=Turn.attempts + 1, started_at=bindparam("now"))
-)
+    .where(col(Turn.id) == _FIRST_TURN.scalar_subquery())
+    .values(
+        status=TurnStatus.RUNNING, attempts=Turn.attempts + 1, started_at=func.coalesce(Turn.started_at, bindparam("now"))
+    )
+    .returning(
+        col(Turn.id), col(Turn.sequence), col(Turn.bot_id), col(Turn.bot_version_id), col(Turn.attempts),
+        col(Turn.stop_requested), col(Turn.history), col(Turn.overrides),
+        (col(Turn.started_at) == bindparam("now")).label("fresh"), exists(_DUE).label("more"),
+    )
+)  # fmt: skip
 _ASKED = (
     select(col(Message.text), col(Message.platform_id), col(Message.created_at))
     .where(col(Message.turn_id) == bindparam("turn"), col(Message.direction) == "in")
     .order_by(col(Message.sequence))
 )
-_STILL_MINE = (
-    update(Conversation)
-    .where(col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("owner"))
-    .values(sequence=Conversation.sequence + 1, updated_at=bindparam("now"))
-    .returning(col(Conversation.sequence), col(Conversation.channel_id))
+_NEXT_DUE = select(func.min(Turn.due_at)).where(
+    col(Turn.conversation_id) == bindparam("conversation"), col(Turn.status) == TurnStatus.WAITING
 )
+_MINE = update(Conversation).where(
+    col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("owner")
+)
+_FREE: dict[str, Any] = {"due_at": _NEXT_DUE.scalar_subquery(), "lease_owner": None, "lease_until": None}
+_SPOKEN: dict[str, Any] = {"sequence": Conversation.sequence + 1, "updated_at": bindparam("now")}
+_PLACE = (col(Conversation.sequence), col(Conversation.channel_id))
+_SPEAK = _MINE.values(**_SPOKEN).returning(*_PLACE)
+_SPEAK_AND_LET_GO = _MINE.values(**_SPOKEN, **_FREE).returning(*_PLACE)
+_LET_GO = _MINE.values(**_FREE)  # due again if something waits in it
 _FINISH = (
     update(Turn)
     .where(col(Turn.id) == bindparam("turn"))
@@ -443,11 +445,4 @@ _NO_FOLLOWUPS = (
     .where(col(Turn.conversation_id) == bindparam("conversation"), col(Turn.followups).is_(None))
     .values(followups=[])
 )
-_NEXT_DUE = select(func.min(Turn.due_at)).where(
-    col(Turn.conversation_id) == bindparam("conversation"), col(Turn.status) == TurnStatus.WAITING
-)
-_LET_GO = (
-    update(Conversation)
-    .where(col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("owner"))
-    .values(due_at=bindparam("due"), lease_owner=None, lease_until=None)
-)
+_NEW_MESSAGE = insert(Message)

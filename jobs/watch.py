@@ -18,7 +18,7 @@ from jobs.services import Services
 logger = logging.getLogger(__name__)
 
 FIRST_LOOK_S = 0.3  # how long the stream may say nothing before the rows are asked
-LOOK_S = 2.0
+LOOK_S = 5.0  # when Redis goes away, the rows are asked at once
 
 
 def watch(services: Services, turn_id: str, after: int = 0) -> Iterator[Told | None]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bot import builtin, citations, config, prompt, rewrite
+from bot.endpoint import BUILTIN, Endpoint, Outcome
 from bot.errors import BotError, ConfigError, ModelError, SearchError, ServiceError, StoreError
 from bot.language import answer_language
-from bot.llm import BUILTIN, Endpoint, Llm, Outcome
 from bot.memory import HISTORY_TOKENS, estimate_tokens, fit
 from bot.moderation import StreamGuard, passed
 from bot.normalise import normalise
@@ -18,6 +18,9 @@ from bot.smalltalk import Kind, reply_text, small_talk
 from bot.texts import say
 from bot.trace import Trace
 from bot.types import Citation, Delta, Emit, Finish, Passage, Replace, Reply, Status, Turn, Usage, Verdict
+
+if TYPE_CHECKING:  # loading `openai` takes a second; who only wants the values does not wait for it
+    from bot.llm import Llm
 
 
 @dataclass(frozen=True)
@@ -249,8 +252,11 @@ def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome)
     reply = Reply("", "stop", usage=outcome.usage, model=model, cost=outcome.cost, turn=turn)
     with parts.trace.step("finish") as span:
         text = citations.clean(said.text, len(turn.passages), turn.bot.knowledge.cite).strip()
-        # Marks that were taken out may have stood inside a word.
-        allowed = None if said.guard.blocked else passed(parts.guard(), text)
+        allowed: str | None = text
+        if said.guard.blocked:
+            allowed = None
+        elif text not in said.text:  # marks that were taken out may have stood inside a forbidden word
+            allowed = passed(parts.guard(), text)
         if allowed is None or outcome.finish == "filtered":
             span.update(words=sorted({match.word for match in said.guard.matches}), blocked=True)
             refusal = _refusal(turn)

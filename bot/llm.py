@@ -13,17 +13,20 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import openai
 
 from bot.breaker import Breaker
+from bot.endpoint import BUILTIN, SHORT, USUAL, Endpoint, Groups, Outcome, Timeouts, in_turn
 from bot.errors import ModelError
 from bot.memory import estimate_tokens, message_tokens
 from bot.sse import Chunk, ThinkFilter, read_chunks, read_whole
 from bot.types import Usage
+
+__all__ = ["BUILTIN", "SHORT", "ChatStream", "Endpoint", "Groups", "Llm", "Outcome", "Timeouts", "in_turn"]
 
 ATTEMPTS = 3  # per endpoint
 BACKOFF_S = 0.3  # doubled with each attempt, with jitter
@@ -35,60 +38,6 @@ MOST_CHARS = 200_000  # of an answer, whatever an endpoint goes on saying
 CONNECTIONS = httpx2.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=50.0)
 RETRYABLE = frozenset({408, 409, 429})
 OPTIONAL = ("stream_options", "temperature", "max_tokens")  # left out where an endpoint refuses them by name
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds. between_tokens_s holds for anything that shows life, reasoning too."""
-
-    connect_s: float = 5.0
-    first_token_s: float = 30.0
-    between_tokens_s: float = 30.0
-
-
-SHORT = Timeouts(connect_s=3.0, first_token_s=8.0, between_tokens_s=8.0)  # for steps that may be left out
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One model at one provider. context in tokens; prices per million tokens."""
-
-    provider: str
-    base_url: str
-    api_key: str = field(repr=False)
-    model: str
-    context: int = 32000
-    price_in: float = 0.0
-    price_out: float = 0.0
-    weight: int = 1
-
-    @property
-    def name(self) -> str:
-        return f"{self.provider}/{self.model}"
-
-
-BUILTIN = Endpoint(provider="builtin", base_url="", api_key="", model="builtin")
-Groups = Sequence[Sequence[Endpoint]]  # the primary model's providers, then those of each fallback model
-
-
-@dataclass
-class Outcome:
-    """What is known of a chat once it ended, however it ended."""
-
-    endpoint: Endpoint | None = None
-    finish: str = "stop"  # stop, length or filtered
-    usage: Usage = field(default_factory=Usage)
-    estimated: bool = True  # the endpoint did not tell the usage
-    first_token_ms: float | None = None
-    malformed: int = 0  # chunks that could not be read
-    attempts: list[dict[str, Any]] = field(default_factory=list)  # what failed on the way, for the trace
-
-    @property
-    def cost(self) -> float:
-        if self.endpoint is None:
-            return 0.0
-        paid = self.usage.prompt_tokens * self.endpoint.price_in + self.usage.completion_tokens * self.endpoint.price_out
-        return paid / 1_000_000
 
 
 class ChatStream:
@@ -115,7 +64,7 @@ class Llm:
     Nothing is opened before the first call, nor carried through a fork.
     """
 
-    def __init__(self, timeouts: Timeouts = Timeouts(), sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, timeouts: Timeouts = USUAL, sleep: Callable[[float], None] = time.sleep) -> None:
         self.timeouts = timeouts
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -124,6 +73,7 @@ class Llm:
         self._clients: dict[tuple[str, str], openai.OpenAI] = {}
         self._breakers: dict[Endpoint, Breaker] = {}
         self._refused: dict[tuple[str, str], frozenset[str]] = {}
+        self._ponderous: set[Endpoint] = set()
 
     # --- chat
 
@@ -153,9 +103,18 @@ class Llm:
     def complete(
         self, groups: Groups, messages: Sequence[Mapping[str, str]], max_tokens: int = 200, timeouts: Timeouts = SHORT
     ) -> tuple[str, Outcome]:
-        """A short answer, whole; one attempt per endpoint. Raises ModelError."""
-        stream = self.chat(groups, messages, temperature=0.0, max_tokens=max_tokens, timeouts=timeouts, attempts=1)
-        return "".join(stream), stream.outcome
+        """A short answer, whole; one attempt per endpoint. Raises ModelError.
+
+        A model that used up max_tokens without a word, as one that reasons does, is not asked for short answers again.
+        """
+        quick = [[endpoint for endpoint in group if endpoint not in self._ponderous] for group in groups]
+        stream = self.chat(quick, messages, temperature=0.0, max_tokens=max_tokens, timeouts=timeouts, attempts=1)
+        try:
+            return "".join(stream), stream.outcome
+        except ModelError as error:
+            if error.code == "unusable" and stream.outcome.finish == "length":
+                self._ponderous.update(endpoint for group in quick for endpoint in group if endpoint.provider == error.service)
+            raise
 
     def _converse(
         self, groups: Groups, body: dict[str, Any], limits: Timeouts, attempts: int, outcome: Outcome
@@ -387,15 +346,6 @@ class Llm:
             if self._http is not None and self._pid == os.getpid():
                 self._http.close()
             self._http, self._clients = None, {}
-
-
-def in_turn(group: Sequence[Endpoint]) -> list[Endpoint]:
-    """The endpoints of a group in a random order that shares the load by weight; those of weight 0 come last."""
-
-    def place(endpoint: Endpoint) -> float:
-        return random.random() ** (1 / endpoint.weight) if endpoint.weight else -1.0
-
-    return sorted(group, key=place, reverse=True)
 
 
 def _count(outcome: Outcome, said: list[str]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bot.endpoint import Endpoint, Timeouts
 from bot.errors import ModelError
-from bot.llm import Endpoint, Llm, Timeouts
 from bot.texts import say
+
+if TYPE_CHECKING:
+    from bot.llm import Llm
 
 PATIENCE = Timeouts(connect_s=5.0, first_token_s=20.0, between_tokens_s=20.0)
 _STATUS = {401: "unauthorised", 403: "unauthorised", 404: "not_found", 405: "not_found", 402: "rate_limited"}
@@ -32,10 +36,21 @@ def probe(llm: Llm, endpoint: Endpoint, locale: str = "zh", kind: str = "chat") 
         if kind == "embedding":
             dim = len(llm.embed(endpoint, ["ping"], PATIENCE)[0])
         else:
-            llm.complete([[endpoint]], [{"role": "user", "content": "Say: ok"}], max_tokens=64, timeouts=PATIENCE)
+            _say_something(llm, endpoint)
     except ModelError as error:
         return Probe(False, _what_to_mend(error, endpoint, locale))
     return Probe(True, say("probe.ok", locale, model=endpoint.model, ms=round((time.perf_counter() - started) * 1000)), dim)
+
+
+def _say_something(llm: Llm, endpoint: Endpoint) -> None:
+    asked = [{"role": "user", "content": "Say: ok"}]
+    stream = llm.chat([[endpoint]], asked, max_tokens=64, timeouts=PATIENCE, attempts=1)
+    try:
+        for _ in stream:
+            pass
+    except ModelError:
+        if stream.outcome.finish != "length":  # a model that reasons may use them all up before its first word: it works
+            raise
 
 
 def _what_to_mend(error: ModelError, endpoint: Endpoint, locale: str) -> str:

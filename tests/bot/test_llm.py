@@ -355,6 +355,18 @@ def test_a_child_process_opens_connections_of_its_own(llm: Llm, endpoint: Endpoi
     assert listen(llm, [endpoint])[1] is None
 
 
+def test_a_model_that_reasons_too_long_for_short_answers_is_asked_once(
+    llm: Llm, endpoint: Endpoint, model: ModelEmulator
+) -> None:
+    model.will_say("", reasoning="They want three words. " * 20, finish="length")
+    with pytest.raises(ModelError, match="without a word"):
+        llm.complete([[endpoint]], ASKED)
+    with pytest.raises(ModelError):
+        llm.complete([[endpoint]], ASKED)
+    assert len(model.was_asked) == 1
+    assert listen(llm, [endpoint]) == ("Three days.", None)
+
+
 def test_texts_are_embedded_in_order_and_in_batches(llm: Llm, endpoint: Endpoint, model: ModelEmulator) -> None:
     embedder = replace(endpoint, model=EMBEDDING_MODEL)
     texts = [f"text number {n}" for n in range(150)]

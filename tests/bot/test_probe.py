@@ -19,6 +19,13 @@ def test_an_endpoint_that_works_is_said_to(llm: Llm, endpoint: Endpoint) -> None
     assert probe(llm, replace(endpoint, model=EMBEDDING_MODEL), kind="embedding").dim == DIMENSIONS
 
 
+def test_a_model_that_only_reasons_within_the_probes_few_tokens_works(
+    llm: Llm, endpoint: Endpoint, model: ModelEmulator
+) -> None:
+    model.will_say("", reasoning="Well, they want me to say ok.", finish="length")
+    assert probe(llm, endpoint).ok
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

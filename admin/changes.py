@@ -42,6 +42,13 @@ class Content:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """A document whose file is the same and lies elsewhere. source: its row's, until now."""
+
+    source: str
+
+
+@dataclass(frozen=True)
 class Change:
     """One line of the diff. sign: + ~ -."""
 
@@ -55,6 +62,8 @@ class Change:
         name = f"{self.key[0]}[{self.key[1]}]" + "".join(
             f"[{part}]" if is_thing(self.key[:size]) else f".{part}" for size, part in enumerate(self.key[2:], 3)
         )
+        if isinstance(self.before, Moved):
+            return f"~ {name} {say('cli.apply.moved', locale, path=self.before.source.removeprefix('path:'))}"
         before, after = _shown(self.before), _shown(self.after)
         if isinstance(self.before, Secret) and isinstance(self.after, Secret) and before == after:
             return f"~ {name}: {after} {say('cli.apply.changed', locale)}"
@@ -77,6 +86,9 @@ def is_thing(key: Key) -> bool:
 def changes(before: Snapshot, wanted: Wanted, prune: bool) -> list[Change]:
     """What applying wanted would change, in the order of the file; removals last."""
     old, new = _values(before), _values(wanted)
+    for (base, source), earlier in wanted.moved.items():
+        del old["knowledge", base, "documents", earlier.partition(":")[2]]
+        old["knowledge", base, "documents", source.partition(":")[2]] = Moved(earlier)
     defaults = _defaults(wanted.config)
     found = []
     for key, after in new.items():
@@ -234,7 +246,13 @@ def _write_documents(
         if not is_thing(change.key) or len(change.key) == 2:
             continue
         _, _, kind, name = change.key
-        if change.sign == "-":
+        if isinstance(change.before, Moved):
+            row = session.exec(
+                select(Document).where(Document.base_id == base.id, Document.source == change.before.source)
+            ).one()
+            row.source = sources[name]
+            session.add(row)
+        elif change.sign == "-":
             for source in (f"faq:{name}",) if kind == "faqs" else (f"path:{name}", f"url:{name}"):
                 _drop(session, base, source, name if kind == "faqs" else None, aftermath)
         elif kind == "faqs":

@@ -31,13 +31,14 @@ MAX_SOURCE_CHARS = 900  # of a document's path or address, which names its row
 class Wanted:
     """A configuration file without a fault.
 
-    secrets: what each reference stands for. documents: (base, source) → SHA-256 ("" for a URL). notes: what the
-    operator should know, none of it an error.
+    secrets: what each reference stands for. documents: (base, source) → SHA-256 ("" for a URL). moved: (base, source) →
+    the source under which the rows still have that very file. notes: what the operator should know, none of it an error.
     """
 
     config: Configuration
     secrets: Mapping[Target, Secret]
     documents: Mapping[tuple[str, str], str]
+    moved: Mapping[tuple[str, str], str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -96,7 +97,7 @@ def read_configuration(path: Path, before: Snapshot, prune: bool = False, locale
     secrets = _check_channels(checks) | _check_providers(checks)
     if checks.problems or config is None:
         raise ConfigError("\n".join(sentence for _, sentence in sorted(checks.problems)))
-    return Wanted(_as_stored(config, words), secrets, documents, tuple(checks.notes))
+    return Wanted(_as_stored(config, words), secrets, documents, _moved(before, documents), tuple(checks.notes))
 
 
 def _as_stored(config: Configuration, words: Mapping[str, tuple[str, ...]]) -> Configuration:
@@ -310,6 +311,18 @@ def _check_document(checks: Checks, where: Where, key: tuple[str, str], document
             checks.notes.append(checks.file.problem(where, say("cli.file.gone", checks.locale)))
         else:
             checks.refuse(where, "cli.file.unreadable", path=rest, reason=error.strerror)
+
+
+def _moved(before: Snapshot, documents: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """(base, source) → the earlier source of the same file: the folder of everything was moved, nothing is to be read anew."""
+    orphans = {
+        (base, Path(source).name, sha256): source
+        for (base, source), sha256 in before.documents.items()
+        if source.startswith("path:") and (base, source) not in documents and not Path(source[5:]).exists()
+    }
+    fresh = {key: sha256 for key, sha256 in documents.items() if key not in before.documents and key[1].startswith("path:")}
+    found = {key: orphans.pop((key[0], Path(key[1]).name, sha256), None) for key, sha256 in fresh.items()}
+    return {key: source for key, source in found.items() if source}
 
 
 def _check_channels(checks: Checks) -> dict[Target, Secret]:

@@ -204,7 +204,7 @@ def _index(notes: _Notes) -> Iterator[Finding]:
             )
             counts = session.exec(joined.group_by(col(KnowledgeBase.embedding))).all()
         for embedding, rows, last in counts:
-            held = len(index.ids(embedding, last))
+            held = len(index.ids(embedding, last or 0))
             key, values = ("index", {"rows": rows}) if held == rows else ("index_differs", {"rows": rows, "held": held})
             make = notes.ok if held == rows else notes.warn
             yield make("index", key, embedding=embedding, **values)

@@ -138,6 +138,7 @@ CLI: dict[str, tuple[str, str]] = {
     "cli.apply.waiting": ("{count} 个文档已登记，但队列连不上；make run 启动后会自动读取。", "{count} document(s) noted, but the queue cannot be reached; they are read once `make run` is up."),
     "cli.apply.changed": ("（已更改）", "(changed)"),
     "cli.apply.content": ("（内容已更改）", "(content changed)"),
+    "cli.apply.moved": ("（从 {path} 移来）", "(moved from {path})"),
     "cli.apply.conversations": ("（连同 {count} 个对话）", "(with its {count} conversations)"),
     "cli.export.others": ("上传的文件和逐行导入的内容不在这个文件里（{counts}）。用 flask backup 可以一起保存。", "Uploaded files and imported rows are not in this file ({counts}); `flask backup` keeps them."),
     "cli.not_migrated": ("数据库还没有准备好。请先运行一次 make run。", "The database is not prepared yet. Run `make run` once first."),

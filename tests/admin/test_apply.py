@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from sqlmodel import func, select
 
 from admin.apply import apply_file
-from admin.configuration import read_configuration
+from admin.changes import changes, write
+from admin.configuration import Wanted, read_configuration
 from admin.export import Snapshot, snapshot, to_yaml
-from admin.store import channel_secrets
+from admin.store import channel_secrets, save_channel
 from admin.yaml_file import read_yaml
-from bot.config import BotConfig, Configuration
+from bot.config import BotConfig, ChannelConfig, Configuration
 from bot.errors import ConfigError
 from bot.secrets import decrypt
 from bot.tables import Bot, BotVersion, Channel, Document, KeywordList, KnowledgeBase, Model, Provider
@@ -351,6 +352,20 @@ def test_an_export_with_documents_changes_nothing_wherever_it_lies(
     assert "the file is gone; what was stored from it stays" in gone.notes[0]
 
 
+def test_a_folder_that_was_moved_is_recognised_and_not_read_again(house: Services, handbook: Path, tmp_path: Path) -> None:
+    apply_file(house, handbook)
+    before = {row.id for row in documents(house).values()}
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "docs").rename(tmp_path / "moved" / "docs")
+    there = handbook.rename(tmp_path / "moved" / "handbook.yaml")
+    moved = apply_file(house, there)
+    new = tmp_path / "moved" / "docs" / "returns.md"
+    line = f"~ knowledge[handbook].documents[{new}] (moved from {tmp_path / 'docs' / 'returns.md'})"
+    assert (moved.lines, moved.queued) == ((line,), 0)
+    assert {row.id for row in documents(house).values()} == before and f"path:{new}" in documents(house)
+    assert apply_file(house, there, prune=True).lines == ()
+
+
 def test_an_export_says_what_it_cannot_hold(house: Services, handbook: Path) -> None:
     apply_file(house, handbook)
     with house.db.write() as session:
@@ -372,6 +387,29 @@ def test_every_example_can_be_applied(house: Services, example: Path, monkeypatc
         monkeypatch.setenv(name, "a-key")
     assert apply_file(house, example).lines
     assert apply_file(house, example).lines == ()
+
+
+def test_a_channels_secrets_are_exported_as_references_and_kept(house: Services, shop: Write) -> None:
+    """Of a kind that comes later: its rows and its road through export and apply are here already."""
+    apply_file(house, shop())
+    telegram = ChannelConfig(name="shop-tg", kind="telegram", bot="shop", bot_token="123:secret", transport="polling")
+    with house.db.write() as session:
+        save_channel(session, house.settings, telegram)
+    with house.db.read() as session:
+        before = snapshot(session, house.settings)
+    text = to_yaml(before.config)
+    assert "bot_token: env:SHOP_TG_BOT_TOKEN" in text and "transport: polling" in text and "123:secret" not in text
+    channels = tuple(part.model_copy(update={"quiet_s": 2.0}) for part in before.config.channels)
+    wanted = Wanted(before.config.model_copy(update={"channels": channels}), before.secrets, before.documents)
+    found = changes(before, wanted, prune=True)
+    assert [change.line("en") for change in found] == [
+        f"~ channels[{name}].quiet_s: 0.0 → 2.0" for name in ("shop-web", "shop-tg")
+    ]
+    with house.db.write() as session:
+        write(session, house.settings, before, wanted, found)
+    with house.db.read() as session:
+        row = session.exec(select(Channel).where(Channel.name == "shop-tg")).one()
+        assert channel_secrets(row, house.settings) == {"bot_token": "123:secret"} and row.quiet_s == 2.0
 
 
 # --- exporting -------------------------------------------------------------------------------------------------------

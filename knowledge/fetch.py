@@ -13,6 +13,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -66,15 +67,13 @@ def fetch(url: str, allowed: Sequence[str] = (), timeout_s: float = TIMEOUT_S, r
     for _ in range(MAX_REDIRECTS + 1):
         target = judge(url, allowed, resolve or _resolve)
         connection = _connect(target, end, timeout_s)
-        try:
-            response = _request(connection, target, timeout_s)
+        stream = connection.sock  # http.client forgets it when the server will close
+        with closing(connection), closing(_request(connection, target, timeout_s)) as response:
             location = response.getheader("Location")
             if response.status in (301, 302, 303, 307, 308) and location:
                 url = urljoin(url, location)
                 continue
-            return _page(url, response, connection, target.host, end, timeout_s)
-        finally:
-            connection.close()
+            return _page(url, response, stream, target.host, end, timeout_s)
     raise FetchError("url.redirects", limit=MAX_REDIRECTS)
 
 
@@ -194,7 +193,7 @@ def _request(connection: http.client.HTTPConnection, target: Target, timeout_s: 
 def _page(
     url: str,
     response: http.client.HTTPResponse,
-    connection: http.client.HTTPConnection,
+    stream: socket.socket,
     host: str,
     end: float,
     timeout_s: float,
@@ -209,7 +208,7 @@ def _page(
         raise FetchError("url.too_large", limit_mb=MAX_BYTES >> 20)
     blob = bytearray()
     try:
-        for part in _unpacked(response, connection, host, end, timeout_s):
+        for part in _unpacked(response, stream, host, end, timeout_s):
             blob += part
             if len(blob) > MAX_BYTES:
                 raise FetchError("url.too_large", limit_mb=MAX_BYTES >> 20)
@@ -222,15 +221,13 @@ def _page(
 
 
 def _unpacked(
-    response: http.client.HTTPResponse, connection: http.client.HTTPConnection, host: str, end: float, timeout_s: float
+    response: http.client.HTTPResponse, stream: socket.socket, host: str, end: float, timeout_s: float
 ) -> Iterator[bytes]:
     """The body in parts. Some servers pack it although nobody asked; unpacked at most MAX_BYTES at a time."""
     packed = (response.getheader("Content-Encoding") or "identity").lower()
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed in ("gzip", "x-gzip", "deflate") else None
     while True:
-        if connection.sock is not None:
-            connection.sock.settimeout(_left(host, end, timeout_s))
-        _left(host, end, timeout_s)
+        stream.settimeout(_left(host, end, timeout_s))
         part = response.read1(READ_BYTES)
         if not part:
             return

@@ -168,7 +168,7 @@ class VectorIndex:
                     raise
                 _load_ours(client)
                 return ask(client)
-        except (*_foreign_errors(), OSError, ValueError) as error:
+        except _foreign_errors() as error:
             if pausing:
                 self._paused_until = time.monotonic() + PAUSE_S
             self._known.clear()  # it may have come back empty
@@ -213,7 +213,7 @@ def _foreign_errors() -> tuple[type[Exception], ...]:
     """What pymilvus raises; a call that ran out of time reaches us as gRPC's own error."""
     import grpc
 
-    return (_pymilvus().MilvusException, grpc.RpcError)
+    return (_pymilvus().MilvusException, grpc.RpcError, OSError, ValueError)
 
 
 @functools.cache

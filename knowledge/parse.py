@@ -1,6 +1,6 @@
 """Reads one document in a process of its own, with limits: a hostile file may kill that process and nothing else.
 
-`parse` starts it; `python -m knowledge.parse NAME < FILE` is the process, and prints a JSON line a section.
+`parse` starts it; `python -m knowledge.parse MEMORY_BYTES NAME < FILE` is the process, and prints a JSON line a section.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ HEARTBEAT_S = 5.0
 _OUT_OF_MEMORY = 3  # our own exit code
 
 
-def parse(name: str, blob: bytes, heartbeat: Callable[[], None] = lambda: None, timeout_s: float = TIMEOUT_S) -> list[Section]:
+def parse(
+    name: str,
+    blob: bytes,
+    heartbeat: Callable[[], None] = lambda: None,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int = MEMORY_BYTES,
+) -> list[Section]:
     """The sections of a document. heartbeat is called every few seconds while it is being read.
 
     Raises DocumentError: what `readers.read` raises, and when reading took too long, too much memory, or crashed.
@@ -35,7 +41,7 @@ def parse(name: str, blob: bytes, heartbeat: Callable[[], None] = lambda: None, 
     with tempfile.TemporaryFile() as document, tempfile.TemporaryFile() as output:
         document.write(blob)
         document.seek(0)
-        command = [sys.executable, "-m", "knowledge.parse", name]
+        command = [sys.executable, "-m", "knowledge.parse", str(memory_bytes), name]
         process = subprocess.Popen(
             command, stdin=document, stdout=output, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent.parent
         )
@@ -75,9 +81,9 @@ def _sections(output: bytes) -> list[Section]:
     return sections
 
 
-def main(name: str) -> int:
+def main(memory_bytes: int, name: str) -> int:
     """The process: limits first, then read. Returns the exit code."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT_S, TIMEOUT_S))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_OUTPUT_BYTES, MAX_OUTPUT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -97,4 +103,4 @@ def _print(row: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2]))

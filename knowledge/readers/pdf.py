@@ -45,7 +45,8 @@ def read(blob: bytes) -> Iterator[Section]:
         raise DocumentError("document.encrypted") from error
     except (PDFException, PSException, *_BROKEN) as error:
         raise DocumentError("document.broken", kind="pdf") from error
-    yield from _sections(_without_edges(lines))
+    usual = _usual_size(lines)
+    yield from _sections(_without_edges(lines, usual), usual)
 
 
 # What pdfminer lets through from files that lie about their own structure.
@@ -73,14 +74,22 @@ def _letter_size(line: Any) -> float:
     return median(sizes) if sizes else 0.0
 
 
-def _without_edges(lines: list[_Line]) -> list[_Line]:
+def _usual_size(lines: list[_Line]) -> float:
+    """The size of most letters."""
+    sizes = Counter[float]()
+    for line in lines:
+        sizes[round(line.size, 1)] += len(line.text)
+    return sizes.most_common(1)[0][0] or 1.0 if sizes else 1.0
+
+
+def _without_edges(lines: list[_Line], usual: float) -> list[_Line]:
     """Without page numbers, and the headers and footers that most pages repeat."""
     pages = len({line.page for line in lines})
     edges = [line for line in lines if line.top < 0.1 or line.top > 0.9]
     repeated = Counter(text for text, _ in {(re.sub(r"\d+", "#", line.text), line.page) for line in edges})
 
     def is_edge(line: _Line) -> bool:
-        if 0.1 <= line.top <= 0.9:
+        if 0.1 <= line.top <= 0.9 or line.size > HEADING_RATIO * usual:
             return False
         often = pages >= _EDGE_PAGES and repeated[re.sub(r"\d+", "#", line.text)] > pages / 2
         return often or bool(_PAGE_NUMBER.match(line.text))
@@ -88,13 +97,7 @@ def _without_edges(lines: list[_Line]) -> list[_Line]:
     return [line for line in lines if not is_edge(line)]
 
 
-def _sections(lines: list[_Line]) -> Iterator[Section]:
-    if not lines:
-        return
-    body = Counter[float]()
-    for line in lines:
-        body[round(line.size, 1)] += len(line.text)
-    usual = body.most_common(1)[0][0] or 1.0
+def _sections(lines: list[_Line], usual: float) -> Iterator[Section]:
     heading: tuple[str, ...] = ()
     paragraph: list[_Line] = []
     for line in lines:

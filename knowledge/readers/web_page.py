@@ -49,6 +49,8 @@ def _parsed(text: str) -> html.HtmlElement | None:
     except (etree.ParserError, etree.XMLSyntaxError) as error:
         if "empty" in str(error).lower():
             return None
+        if getattr(error, "code", None) == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
         raise DocumentError("document.broken", kind="html") from error
 
 

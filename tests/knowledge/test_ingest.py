@@ -13,7 +13,9 @@ from knowledge.ingest import document_path
 from tests.knowledge.conftest import House, base_of
 
 RETURNS = "# 退货\n\n## 期限\n\n签收后七天内可以退货，商品须完好。\n\n## 退款\n\n退款在三个工作日内原路退回。\n".encode()
-RETURNS_LATER = "# 退货\n\n## 期限\n\n签收后三十天内可以退货，商品须完好。\n\n## 退款\n\n退款在三个工作日内原路退回。\n".encode()
+RETURNS_LATER = (
+    "# 退货\n\n## 期限\n\n签收后三十天内可以退货，商品须完好。\n\n## 退款\n\n退款在三个工作日内原路退回。\n".encode()
+)
 
 
 def test_a_question_finds_the_passage_of_an_uploaded_document(any_house: House) -> None:

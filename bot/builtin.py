@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.language import answer_language, detect
 from bot.texts import say
@@ -20,6 +20,7 @@ MOST_ITEMS = 8  # of a list or a table
 MOST_PASSAGES = 2
 MOST_TOPICS = 4
 SAME_LANGUAGE_BONUS = 0.12  # of the passage's score: a reader prefers his own language among equals
+STRONG = 0.55  # a score that needs no common word
 NEARLY = 0.85  # of the best passage's score
 CLEARLY = 0.2  # more of the question's words
 FAQ_OVERLAP = 0.34  # a curated answer is given whole where its question covers this much of what was asked
@@ -80,8 +81,11 @@ def answer(turn: Turn, asked: str, simplify: Simplify = str, searched: bool = Tr
     if not turn.passages:
         return nothing_found(turn, locale, searched)
     wanted = _wanted(turn.question or asked, asked, simplify)
-    order = _by_fit(turn.passages, wanted, detect(asked, locale), simplify)
+    language = detect(asked, locale)
+    order = _by_fit(turn.passages, wanted, language, simplify)
     chosen = order[0]
+    if _is_stray(turn.passages[chosen], wanted, language, simplify):
+        return nothing_found(replace(turn, near=(*turn.passages, *turn.near)), locale)
     if _is_answer(turn.passages[chosen], wanted, simplify):
         return _marked(turn.passages[chosen].text.strip(), chosen, turn)
     sentences = _best_sentences(turn.passages, order, wanted, simplify)
@@ -194,6 +198,14 @@ def _by_fit(passages: Sequence[Passage], wanted: dict[str, float], language: str
         order.remove(best)
         order.insert(0, best)
     return order
+
+
+def _is_stray(passage: Passage, wanted: dict[str, float], language: str, simplify: Simplify) -> bool:
+    """Whether a passage in the question's language shares no word with it, nor is so near in meaning that it need not."""
+    if passage.score >= STRONG or detect(passage.question or passage.text, language) != language:
+        return False
+    words = f"{passage.title} {passage.heading} {passage.question or ''} {passage.text}"
+    return bool(wanted) and coverage(wanted, words, simplify) == 0
 
 
 def _is_answer(passage: Passage, wanted: dict[str, float], simplify: Simplify) -> bool:

@@ -56,6 +56,7 @@ FLAPPING = 6  # deaths …
 FLAPPING_S = 20.0  # … within this time stop the whole
 COLOURS = ("36", "33", "32", "35", "34", "31")
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             os.close(reading)
-            _become(child.command, writing)
+            _become(child.name, child.command, writing)
         os.close(writing)
         os.set_blocking(reading, False)
         self._selector.register(reading, selectors.EVENT_READ, child)
@@ -218,11 +219,12 @@ def _drain(descriptor: int) -> None:
         pass  # another signal had woken us already
 
 
-def _become(command: str, output: int) -> None:
+def _become(name: str, command: str, output: int) -> None:
     """In the child: run the command with its output in the pipe, and die when the parent dies. Never returns."""
     code = 1
     try:
         _be_a_child()
+        _be_called(name)
         os.setpgid(0, 0)  # Ctrl-C is the parent's to hear
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
@@ -249,6 +251,12 @@ def _die_with_parent() -> None:
     """Source: prctl(2), PR_SET_PDEATHSIG."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _be_called(name: str) -> None:
+    """So that `ps` and `top` tell our processes apart. Source: prctl(2), PR_SET_NAME."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, f"qn-{name}".encode()[:15])
 
 
 def _flask(arguments: list[str]) -> None:

@@ -74,7 +74,8 @@ def table(found: Sequence[Figure]) -> str:
     for figure in found:
         bar = "" if figure.bar is None else f"{'≥' if figure.more else '≤'} {figure.bar:.4g} {figure.unit}".strip()
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-        lines.append(f"| {figure.name} | {figure.value:.4g} {figure.unit} | {bar} | {ratio} | {'yes' if figure.holds else 'NO'} |")
+        holds = "yes" if figure.holds else "NO"
+        lines.append(f"| {figure.name} | {figure.value:.4g} {figure.unit} | {bar} | {ratio} | {holds} |")
     return "\n".join(lines)
 
 
@@ -82,7 +83,8 @@ def keep(found: Sequence[Figure]) -> None:
     """Write the figures and the machine to bench/out/."""
     OUT.mkdir(exist_ok=True)
     now = datetime.now(UTC)
-    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(), "load": os.getloadavg()}
+    versions = {"system": platform.platform(), "python": platform.python_version()}
+    machine = {"cores": os.cpu_count(), "load": os.getloadavg(), **versions}
     record = {"at": now.isoformat(), "machine": machine, "figures": [figure.as_row() for figure in found]}
     path = OUT / f"{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False))

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Model:
     delay_s: float = 0.0
     tokens_per_s: float | None = None
     answer: str = ANSWER
+    knows: bool = False  # whether its bot looks into a knowledge base
 
 
 ZERO = Model("zero")
@@ -98,7 +99,8 @@ class House:
 
     def _configure(self) -> None:
         file = self._folder / "bench.yaml"
-        file.write_text("version: 1\n" + "".join(_yaml(kind, self.models, self.ports) for kind in ("providers", "bots", "channels")))
+        kinds = ("providers", "knowledge", "bots", "channels")
+        file.write_text("version: 1\n" + "".join(_yaml(kind, self.models, self.ports) for kind in kinds))
         self.installation.flask("apply", str(file))
 
     def cpu_s(self) -> float:
@@ -113,9 +115,13 @@ def _yaml(kind: str, models: tuple[Model, ...], ports: dict[str, int]) -> str:
                 f" models: [{{name: {MODEL}, context: 32000}}]}}\n"
             )
         if kind == "bots":
-            return f"  - {{name: {model.name}, model: {model.name}/{MODEL}, followups: {{enabled: false}}}}\n"
+            bases = ", knowledge: {bases: [refunds]}" if model.knows else ""
+            return f"  - {{name: {model.name}, model: {model.name}/{MODEL}, followups: {{enabled: false}}{bases}}}\n"
         return f"  - {{name: {model.name}, kind: web, bot: {model.name}}}\n"
 
+    if kind == "knowledge":
+        pairs = "[{question: How long does a refund take?, answer: Seven working days.}]"
+        return f"knowledge:\n  - {{name: refunds, faqs: {pairs}}}\n" if any(model.knows for model in models) else ""
     return f"{kind}:\n" + "".join(line(model) for model in models)
 
 

@@ -22,7 +22,7 @@ MOST_TOPICS = 4
 SAME_LANGUAGE_BONUS = 0.12  # of the passage's score: a reader prefers his own language among equals
 STRONG = 0.55  # a score that needs no common word
 NEARLY = 0.85  # of the best passage's score
-CLEARLY = 0.2  # more of the question's words
+CLEARLY = 0.15  # more of the question's words
 FAQ_OVERLAP = 0.34  # a curated answer is given whole where its question covers this much of what was asked
 
 Simplify = Callable[[str], str]  # traditional Chinese folded into simplified
@@ -169,10 +169,9 @@ def _wanted(question: str, asked: str, simplify: Simplify) -> dict[str, float]:
 
 def _stem(word: str) -> str:
     """An English word without the endings that a question and its answer differ by."""
-    for ending in ("ing", "ment", "ies", "es", "ed", "s"):
+    for ending in ("ies", "es", "s", "ing", "ment", "ed"):  # payments: first the plural
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)] + ("y" if ending == "ies" else "")
-            break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
         return word[:-1]  # shipp-ing
     return word[:-1] if len(word) > 3 and word.endswith("e") else word

@@ -39,7 +39,7 @@ def message(bot_id: int) -> Any:
         channel=channel.name,
         message_id=f"debug:{new_id()}",
         user_id=f"operator:{user().id}",
-        chat_id=body["chat"][:100],
+        chat_id="".join(char for char in body["chat"][:100] if char.isalnum() or char == "-"),
         text=text,
         sent_at=utcnow(),
         user_name=user().name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, render_template, request
+from flask import render_template, request
 from pydantic import ValidationError
 from sqlmodel import Session, col, func, or_, select
 
@@ -22,7 +22,7 @@ PASSAGES_SHOWN = 10
 DEFAULT_MIN_SCORE = 0.35
 UPLOAD_BYTES = 4 * MAX_BYTES  # of one form without scripts: several files at once; a script sends them one by one
 BADGES = {DocumentStatus.READY: "good", DocumentStatus.FAILED: "bad"}
-bp = console_page("knowledge", __name__, "/knowledge", title="nav.knowledge", icon="knowledge")
+bp = console_page("knowledge", __name__, "/knowledge", title="nav.knowledge", icon="knowledge", largest_upload=UPLOAD_BYTES)
 
 
 @bp.get("")
@@ -256,9 +256,3 @@ def _bots_with(session: Session, name: str) -> list[str]:
         if any(name in config.get("knowledge", {}).get("bases", ()) for config in configs):
             bots.append(bot.name)
     return bots
-
-
-@bp.before_request
-def _allow_uploads() -> Response | None:
-    request.max_content_length = UPLOAD_BYTES
-    return None

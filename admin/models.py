@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 from admin.bot_form import problems
 from admin.bots import is_changed
 from admin.page import console_page, found, go, services, t, tell, user
-from admin.store import by_name, publish, published_version, save_bot_draft, save_provider
+from admin.store import by_name, missing_references, publish, published_version, save_bot_draft, save_provider
 from bot.config import BotConfig, ModelConfig, ProviderConfig
 from bot.errors import BadRequest, ModelError
 from bot.presets import PRESETS, Preset, preset
@@ -122,7 +122,7 @@ def use(provider_id: int) -> Any:
         alone = version is not None and not is_changed(bot, version)
         config = BotConfig.model_validate(bot.draft | {"model": f"{row.name}/{model.name}"})
         save_bot_draft(session, config)
-        publishing = alone and request.form.get("action") == "publish"
+        publishing = alone and request.form.get("action") == "publish" and not missing_references(session, config)
         if publishing:
             version = publish(session, bot, user().name)
     if publishing and version is not None:

@@ -19,12 +19,7 @@ from bot.tables import Bot, KeywordList
 
 MAX_FORM = 8 * 1024 * 1024  # a list may have many words
 MAX_TEXT = 10_000
-bp = console_page("moderation", __name__, "/moderation", title="nav.moderation", icon="moderation")
-
-
-@bp.before_request
-def _allow_long_lists() -> None:
-    request.max_form_memory_size = MAX_FORM
+bp = console_page("moderation", __name__, "/moderation", title="nav.moderation", icon="moderation", largest_form=MAX_FORM)
 
 
 @bp.get("")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from flask import redirect, render_template, url_for
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, func, or_, select
 
 from admin.page import console_page, services
 from admin.store import DEBUG_KIND
@@ -16,6 +16,7 @@ from bot.tables import Bot, BotVersion, Channel, Document, DocumentStatus, Messa
 from jobs import health
 
 FAILED_SHOWN = 5
+OWN = ("file:", "url:")  # documents that an operator brought; the demo's come from its configuration file
 bp = console_page("overview", __name__, title="nav.overview", icon="overview")
 
 
@@ -45,7 +46,8 @@ def index() -> Any:
             "tried": session.exec(select(Turn.id).limit(1)).first() is not None,
             "model": _model_answers(session),
             "provider": session.exec(select(Provider.id).limit(1)).first() is not None,
-            "documents": sum(documents.values()),
+            "own": session.exec(select(Document.id).where(or_(*map(col(Document.source).startswith, OWN))).limit(1)).first()
+            is not None,
         }
     return render_template(
         "console/overview.html",

@@ -8,6 +8,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from flask import Blueprint, Response, abort, current_app, flash, g, redirect, render_template, request, session, url_for
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 CSP = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'"
 LANGUAGES = ("zh", "en")
+LARGEST_ID = 2**31 - 1
 FIELD_NAMES = {  # where a field's name in the catalogue is not the last part of its key
     "suggested_questions": "bot.suggested",
     "fallback_models": "bot.fallbacks",
@@ -48,10 +50,29 @@ class Page(Blueprint):
         self.icon = icon
 
 
-def console_page(name: str, import_name: str, path: str = "", title: str = "", icon: str = "", public: bool = False) -> Page:
-    """A page below /admin whose views are only for the signed-in (unless public), with CSRF check, headers and errors."""
+def console_page(
+    name: str,
+    import_name: str,
+    path: str = "",
+    title: str = "",
+    icon: str = "",
+    public: bool = False,
+    largest_form: int = 1024 * 1024,
+    largest_upload: int = 0,
+) -> Page:
+    """A page below /admin whose views are only for the signed-in (unless public), with CSRF check, headers and errors.
+
+    largest_form, largest_upload: bytes of a form's fields, and of its files beside them; more is a 413.
+    """
+
+    def set_limits() -> None:
+        request.max_content_length = largest_form + largest_upload
+        request.max_form_memory_size = largest_form
+
     bp = Page(name, import_name, path, title, icon)
+    bp.before_request(set_limits)
     bp.before_request(_choose_language)
+    bp.before_request(_refuse_the_impossible)
     bp.before_request(_load_user)
     if not public:
         bp.before_request(_only_signed_in)
@@ -122,6 +143,14 @@ def _choose_language() -> None:
     g.user = None
 
 
+def _refuse_the_impossible() -> None:
+    """Ids beyond what a database counts to, and NUL, which PostgreSQL does not keep in a text."""
+    if any(isinstance(value, int) and value > LARGEST_ID for value in (request.view_args or {}).values()):
+        abort(404)
+    if "%00" in request.full_path or "\0" in request.path:
+        abort(400)
+
+
 def _load_user() -> None:
     user_id = session.get("user_id")
     if user_id is None or (request.endpoint or "").endswith(".static"):
@@ -156,6 +185,8 @@ def _check_csrf() -> None:
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
+    if any("\0" in value for value in request.form.values()):
+        abort(400)
     if not hmac.compare_digest(sent.encode(errors="replace"), str(session.get("csrf", "")).encode()) or not sent:
         raise BadRequest("csrf", t("error.csrf"))
 
@@ -241,10 +272,9 @@ def asset(name: str) -> str:
 
 def language_url(language: str) -> str:
     """This page in another language."""
-    args = {**request.args.to_dict(), **(request.view_args or {}), "lang": language}
-    if request.method != "GET" or not request.endpoint:
+    if request.method != "GET":
         return url_for("admin_overview.index", lang=language)
-    return url_for(request.endpoint, **args)
+    return f"{request.path}?{urlencode({**request.args.to_dict(), 'lang': language})}"
 
 
 def zone() -> ZoneInfo:

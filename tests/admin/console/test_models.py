@@ -20,8 +20,9 @@ def emulator() -> Iterator[ModelEmulator]:
 
 
 def form(base_url: str = "https://api.example.com/v1", **more: str) -> dict[str, str]:
-    return {"name": "main2", "base_url": base_url, "api_key": KEY, "models.0.name": MODEL, "models.0.kind": "chat",
-            "models.1.name": "", "models.2.name": EMBEDDING_MODEL, "models.2.kind": "embedding", "models.2.dim": "32"} | more  # fmt: skip
+    models = {"models.0.name": MODEL, "models.1.name": "", "models.2.name": EMBEDDING_MODEL}
+    kinds = {"models.0.kind": "chat", "models.2.kind": "embedding", "models.2.dim": "32"}
+    return {"name": "main2", "base_url": base_url, "api_key": KEY, **models, **kinds, **more}
 
 
 def stored(console: Console, name: str = "main2") -> tuple[Provider, str | None, list[Model]]:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import Session
 
 from admin import PAGES, store
+from admin.auth import create_user
+from admin.migrate import migrate
 from admin.page import STATIC
+from app import create_app
 from bot.config import BotConfig
 from bot.console_texts import CONSOLE
+from bot.settings import Settings
 from bot.tables import Conversation, Document, Message, Turn
-from tests.admin.console.conftest import API_KEY, Console
+from tests.admin.console.conftest import API_KEY, PASSWORD, Console, make_shop
 
 TEMPLATES = STATIC.parent / "templates" / "console"
 PATHS = (
@@ -29,48 +35,77 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 def talk(console: Console, shop: int) -> str:
     """A conversation that failed and was rated, in which everybody says scripts."""
     with console.write() as session:
-        session.add(Conversation(id="talk", channel_id=1, user_id="ann", user_name=SCRIPT, sequence=2))
-        session.flush()
-        span: dict[str, Any] = {"step": "retrieve", "start_ms": 1.0, "ms": 5.5, "error": None}
-        detail = {"question": SCRIPT, "passages": [{"title": SCRIPT, "score": 0.5, "more": [1]}], "none": None}
-        turn = Turn(
-            id="turn", conversation_id="talk", channel_id=1, bot_id=shop, sequence=1, status="failed", finish="error",
-            trace=[span | {"detail": detail}, span | {"step": SCRIPT, "detail": {}, "error": SCRIPT}], rating="down",
-            comment=SCRIPT, error_code="unreachable", error_detail=SCRIPT, model="main/chat-large", cost=0.5,
-        )  # fmt: skip
-        session.add(turn)
-        session.flush()
-        said = {"conversation_id": "talk", "turn_id": "turn", "channel_id": 1}
-        session.add(Message(direction="in", sequence=1, text=f"x {SCRIPT}", **said))
-        cites = [{"n": 1, "title": SCRIPT, "snippet": SCRIPT, "url": "javascript:alert(1)"}]
-        session.add(Message(direction="out", sequence=2, text=SCRIPT, citations=cites, **said))
+        make_talk(session, shop)
     return "talk"
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_every_page_speaks_both_languages(console: Console, talk: str, path: str) -> None:
-    mark = "&" if "?" in path else "?"
-    chinese, english = console.text(f"{path}{mark}lang=zh"), console.text(f"{path}{mark}lang=en")
-    assert '<html lang="zh-CN">' in chinese and '<html lang="en">' in english
-    assert "总览" in chinese and "Overview" in english
-    own = re.sub(
-        r"<option.*?</option>|<(a|b)[ >].*?</\1>|中文", "", english, flags=re.DOTALL
-    )  # names of providers and languages
-    assert not HAN.search(own.replace("赌博", "").replace("人工", "")), HAN.search(own)
+def make_talk(session: Session, shop: int) -> None:
+    session.add(Conversation(id="talk", channel_id=1, user_id="ann", user_name=SCRIPT, sequence=2))
+    session.flush()
+    span: dict[str, Any] = {"step": "retrieve", "start_ms": 1.0, "ms": 5.5, "error": None}
+    detail = {"question": SCRIPT, "passages": [{"title": SCRIPT, "score": 0.5, "more": [1]}], "none": None}
+    turn = Turn(
+        id="turn", conversation_id="talk", channel_id=1, bot_id=shop, sequence=1, status="failed", finish="error",
+        trace=[span | {"detail": detail}, span | {"step": SCRIPT, "detail": {}, "error": SCRIPT}], rating="down",
+        comment=SCRIPT, error_code="unreachable", error_detail=SCRIPT, model="main/chat-large", cost=0.5,
+    )  # fmt: skip
+    session.add(turn)
+    session.flush()
+    said = {"conversation_id": "talk", "turn_id": "turn", "channel_id": 1}
+    session.add(Message(direction="in", sequence=1, text=f"x {SCRIPT}", **said))
+    cites = [{"n": 1, "title": SCRIPT, "snippet": SCRIPT, "url": "javascript:alert(1)"}]
+    session.add(Message(direction="out", sequence=2, text=SCRIPT, citations=cites, **said))
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_no_page_has_anything_inline(console: Console, talk: str, path: str) -> None:
-    page = console.text(path)
-    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page)
+def test_every_page_speaks_both_languages(console: Console, talk: str) -> None:
+    names = re.compile(r"<option.*?</option>|<(a|b)[ >].*?</\1>|中文|赌博|人工", re.DOTALL)  # of providers, languages, words
+    for path in PATHS:
+        mark = "&" if "?" in path else "?"
+        chinese, english = console.text(f"{path}{mark}lang=zh"), console.text(f"{path}{mark}lang=en")
+        assert '<html lang="zh-CN">' in chinese and '<html lang="en">' in english
+        assert "总览" in chinese and "Overview" in english
+        assert not HAN.search(names.sub("", english)), path
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_no_page_shows_a_secret(console: Console, talk: str, path: str) -> None:
-    page = console.text(path)
-    assert API_KEY not in page
-    assert console.services.settings.secret_key not in page
-    assert "argon2" not in page
+def test_every_page_works_on_either_database(any_database: str, settings_on: Callable[[str], Settings]) -> None:
+    settings = settings_on(any_database)
+    migrate(settings, "en")
+    app = create_app(settings)
+    console = Console(app)
+    create_user(console.services.db, "Cy", PASSWORD)
+    console.sign_in()
+    with console.write() as session:
+        make_talk(session, make_shop(session, settings))
+    for path in PATHS:
+        console.text(path)
+    app.extensions["qingniao"].close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/admin?_external=1&_scheme=javascript&endpoint=x&_anchor=y", "/admin/bots?self=1", "/admin/conversations?bot=²&q=%F0%9F"],
+)
+def test_odd_addresses_do_no_harm(console: Console, path: str) -> None:
+    assert 'href="javascript' not in console.text(path)
+
+
+@pytest.mark.parametrize("path", [f"/admin/bots/{10**30}", f"/admin/knowledge/{2**31}", f"/admin/models/{2**63}"])
+def test_ids_beyond_counting_are_a_404(console: Console, path: str) -> None:
+    assert console.get(path).status_code == 404
+
+
+def test_nul_is_refused(console: Console, shop: int) -> None:
+    assert console.get("/admin/conversations?q=a%00b").status_code == 400
+    assert console.post("/admin/knowledge/1/faqs", {"question": "a\0b", "answer": "c"}).status_code == 400
+
+
+def test_no_page_has_anything_inline_or_shows_a_secret(console: Console, talk: str) -> None:
+    for path in PATHS:
+        page = console.text(path)
+        assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page), path
+        assert API_KEY not in page
+        assert console.services.settings.secret_key not in page
+        assert "argon2" not in page
 
 
 def test_the_last_four_characters_of_a_key_are_shown(console: Console, shop: int) -> None:
@@ -160,7 +195,7 @@ def test_the_catalogue_has_each_sentence_that_a_page_asks_for() -> None:
     used: set[str] = set()
     starts: set[str] = set()
     for path in [*TEMPLATES.glob("*.html"), *(STATIC.parent).glob("*.py")]:
-        for key, rest in re.findall(r"""(?<![\w.])t(?:ell)?\(\s*f?["']([a-z_][\w.]*\.?)["'{](.?)""", path.read_text()):
+        for key in re.findall(r"""(?<![\w.])t(?:ell)?\(\s*f?["']([a-z_][\w.]*\.?)["'{]""", path.read_text()):
             (starts if key.endswith(".") else used).add(f"console.{key}")
     titles = {f"console.{page.title}" for page in PAGES if page.title}
     assert not {key for key in used - CONSOLE.keys() if "." in key.removeprefix("console.")}

@@ -21,9 +21,10 @@ def test_cy_signs_in_and_out(door: Console) -> None:
 
 
 def test_a_wrong_password_and_an_unknown_name_look_the_same(door: Console) -> None:
-    wrong, unknown = door.sign_in(password="wrong horse battery"), door.sign_in(name="Nobody")
+    wrong, unknown = door.sign_in(password="wrong horse battery"), door.sign_in(name="Di")
     assert wrong.status_code == unknown.status_code == 401
-    assert wrong.text.replace("Cy", "") == unknown.text.replace("Nobody", "")
+    token = door.token
+    assert wrong.text.replace(token, "").replace("Cy", "") == unknown.text.replace(token, "").replace("Di", "")
 
 
 def test_guessing_is_throttled_for_all_processes_together(open_console: Callable[..., Console]) -> None:
@@ -117,8 +118,8 @@ def test_a_deleted_user_is_signed_out(open_console: Callable[..., Console]) -> N
 
 @pytest.mark.parametrize(
     "target",
-    ["https://evil.example", "//evil.example", "/\\evil.example", "/admin/\\evil", "/admin//evil.example", "javascript:alert(1)",
-     "/admin/\nSet-Cookie: a=b", "/administrator", "/"],
+    ["https://evil.example", "//evil.example", "/\\evil.example", "/admin/\\evil", "/admin//evil.example",
+     "javascript:alert(1)", "/admin/\nSet-Cookie: a=b", "/administrator", "/"],
 )  # fmt: skip
 def test_nobody_is_sent_elsewhere_after_signing_in(door: Console, target: str) -> None:
     assert door.sign_in(next=target).location == "/admin"

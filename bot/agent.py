@@ -250,15 +250,17 @@ def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome)
     """The reply: citations, clean-up, and how it ended."""
     model = config.BUILTIN if outcome.endpoint is BUILTIN else outcome.endpoint.name if outcome.endpoint else ""
     reply = Reply("", "stop", usage=outcome.usage, model=model, cost=outcome.cost, turn=turn)
-    with parts.trace.step("finish") as span:
-        text = citations.clean(said.text, len(turn.passages), turn.bot.knowledge.cite).strip()
+    with parts.trace.step("finish", words=sorted({match.word for match in said.guard.matches})) as span:
+        text = said.text.strip()
+        if turn.bot.knowledge.bases:
+            text = citations.clean(text, len(turn.passages), turn.bot.knowledge.cite).strip()
         allowed: str | None = text
         if said.guard.blocked:
             allowed = None
         elif text not in said.text:  # marks that were taken out may have stood inside a forbidden word
             allowed = passed(parts.guard(), text)
         if allowed is None or outcome.finish == "filtered":
-            span.update(words=sorted({match.word for match in said.guard.matches}), blocked=True)
+            span["blocked"] = True
             refusal = _refusal(turn)
             emit(Replace(refusal))
             return replace(reply, text=refusal, finish="blocked")
@@ -271,6 +273,9 @@ def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome)
         return replace(reply, text=text, finish="error", error_code=broken.code, error_detail=str(broken))
     if said.stopped:
         return replace(reply, text=allowed or _sentence("stopped", turn), finish="stopped")
+    if not allowed:
+        sentence, detail = _sentence("error.model", turn), f"{model} said nothing that can be shown."
+        return replace(reply, text=sentence, finish="error", error_code="unusable", error_detail=detail)
     return replace(reply, finish="length") if outcome.finish == "length" else reply
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from bot.citations import clean
 from bot.language import answer_language, language_name
 from bot.memory import cut, estimate_tokens, fit, message_tokens
 from bot.normalise import normalise
-from bot.types import Passage, Turn
+from bot.types import Passage, Said, Turn
 
 Message = dict[str, str]  # role and content
 
@@ -50,9 +51,14 @@ def compose(turn: Turn, asked: str, context_tokens: int, searched: bool = True) 
     documents, held = _documents(turn.passages, budget - history_budget - 20)
     history = fit(turn.history, max(budget - estimate_tokens(documents), 0)) if turn.history else ()
     messages = [{"role": "system", "content": system}]
-    messages += [{"role": said.role, "content": said.text} for said in history if said.role != "system" and said.text]
+    messages += [{"role": said.role, "content": _retold(said)} for said in history if said.role != "system" and said.text]
     messages.append({"role": "user", "content": f"{documents}\n\n{asked}" if documents else asked})
     return messages, held
+
+
+def _retold(said: Said) -> str:
+    """What was said, without the numbers of excerpts that are not before the model any more."""
+    return clean(said.text, 0, cite=False) or said.text if said.role == "assistant" else said.text
 
 
 def instructions(turn: Turn, asked: str, searched: bool) -> str:

@@ -315,6 +315,12 @@ def test_marks_that_name_nothing_are_taken_out_and_numbers_stay(modelled: Desk, 
     assert [citation.n for citation in reply.citations] == [3, 1]
 
 
+def test_a_bot_without_knowledge_may_write_numbers_in_brackets(modelled: Desk, model: ModelEmulator) -> None:
+    model.will_say("The list is [1] and [2].")
+    reply = modelled.configured(knowledge={"bases": []}).ask("Write a list")
+    assert (reply.text, reply.citations) == ("The list is [1] and [2].", ())
+
+
 def test_a_bot_that_does_not_cite_shows_no_marks_in_the_end(modelled: Desk, model: ModelEmulator, desk: Desk) -> None:
     knowledge = {"bases": ["handbook"], "cite": False}
     modelled.configured(knowledge=knowledge).finds = [REFUNDS]
@@ -425,6 +431,19 @@ def test_reasoning_is_no_answer(modelled: Desk, model: ModelEmulator) -> None:
     model.will_say("Three days.", reasoning="hidden thoughts")
     modelled.ask("How long does a refund take?")
     assert "hidden" not in modelled.ever_shown
+
+
+@pytest.mark.parametrize("said", [" \n ", "[9]"])
+def test_an_answer_of_nothing_is_an_error(said: str, modelled: Desk, model: ModelEmulator) -> None:
+    model.will_say(said)
+    reply = modelled.ask("How long does a refund take?")
+    assert (reply.finish, reply.error_code, reply.text) == ("error", "unusable", say("error.model", "en"))
+
+
+def test_words_that_are_only_marked_stand_in_the_trace(modelled: Desk, model: ModelEmulator) -> None:
+    modelled.forbids = [WordList("watch", ("days",), "review")]
+    assert modelled.ask("How long does a refund take?").text == "Three days."
+    assert modelled.span("finish")["words"] == ["days"]
 
 
 def test_an_answer_streams_in_pieces_that_make_the_text(modelled: Desk, model: ModelEmulator) -> None:

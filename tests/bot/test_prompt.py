@@ -70,6 +70,13 @@ def test_the_answers_language_is_asked_for(language: str, question: str, named: 
     assert f"Answer in {named}" in compose(turn, question, 8000)[0][0]["content"]
 
 
+def test_numbers_of_earlier_excerpts_are_not_told_again(desk: Desk) -> None:
+    talk = (Said("user", "What is [1]?"), Said("assistant", "Seven days [2]."), Said("user", "x"), Said("assistant", "[3]"))
+    turn = replace(prompted(desk), history=talk)
+    told = [message["content"] for message in compose(turn, turn.question, 8000)[0][1:-1]]
+    assert told == ["What is [1]?", "Seven days.", "x", "[3]"]
+
+
 def test_everything_fits_the_models_context(desk: Desk) -> None:
     turn = replace(
         prompted(desk, "你是客服。" * 20, max_tokens=500),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,15 +131,20 @@ def _page(road: Road, name: str) -> Response:
         page = render_template("message.html", lang=locale, title=say("chat.missing.title", locale),
                                text=say("chat.missing.text", locale))  # fmt: skip
         return _framed(Response(page, error.status), ())
-    images = " ".join(f"https://{host} http://{host}" for host in bot.image_hosts)
     page = render_template("chat.html", channel=name, lang=page_locale(), title=bot.title or bot.name)
-    return _framed(Response(page), _origins(channel), images)
+    return _framed(Response(page), _origins(channel), _image_sources(bot))
 
 
 def page_locale() -> str:
     """zh or en: as ?lang says, else as the browser prefers."""
     asked = request.args.get("lang", "")
     return asked if asked in ("zh", "en") else locale_of(request)
+
+
+def _image_sources(bot: BotConfig) -> str:
+    """Where the page may take pictures from: the hosts that the bot allows, and its avatar's."""
+    hosts = (*bot.image_hosts, re.sub(r"^https?://([^/?#]*).*", r"\1", bot.avatar or "", flags=re.DOTALL))
+    return " ".join(f"https://{host} http://{host}" for host in hosts if re.fullmatch(r"[\w.-]+(:\d+)?", host))
 
 
 def _framed(response: Response, origins: tuple[str, ...], images: str = "") -> Response:

@@ -539,7 +539,8 @@
       this.jump = el("button.jump", { type: "button", hidden: true, onclick: () => { this.keepUp(true); this.focusInput(); } }, icon("down"), say("newest"));
       this.banner = el("p.banner", { role: "status" });
       this.sheet = el("aside.sheet", { role: "dialog", hidden: true, tabindex: -1 });
-      const avatar = safeUrl(bot.avatar) ? el("img", { src: bot.avatar, alt: "", referrerpolicy: "no-referrer" }) : icon("bird");
+      const ownMark = (event) => event.target.replaceWith(icon("bird"));
+      const avatar = safeUrl(bot.avatar) ? el("img", { src: bot.avatar, alt: "", referrerpolicy: "no-referrer", onerror: ownMark }) : icon("bird");
       this.panel.replaceChildren(
         this.header(el("span.mark", {}, avatar), el(this.isPage ? "h1" : "h2", { dir: "auto" }, this.title),
           iconButton("fresh", say("new"), () => this.start(true))),

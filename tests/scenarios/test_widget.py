@@ -105,10 +105,12 @@ def shop(system: Installation, model: ModelEmulator, sites: Sites, tmp_path_fact
         "knowledge": [{"name": "lockers", "documents": [{"path": "note.md"}]}],
         "bots": [
             {"name": "widget-plain", **plain},
+            {"name": "widget-face", **plain, "avatar": "https://faces.invalid/bo.svg"},
             {"name": "widget-lockers", **plain, "model": "builtin", "knowledge": {"bases": ["lockers"], "min_score": 0.2}},
         ],
         "channels": [
             {"name": "widget-plain", "kind": "web", "bot": "widget-plain", "allowed_origins": [sites.friend]},
+            {"name": "widget-face", "kind": "web", "bot": "widget-face"},
             {"name": "widget-lockers", "kind": "web", "bot": "widget-lockers"},
             {"name": "widget-limited", "kind": "web", "bot": "widget-plain", "messages_per_minute": 1},
         ],
@@ -533,6 +535,18 @@ def test_a_picture_is_shown_only_from_a_host_that_the_bot_allows(visit, model):
     expect(answer.get_by_role("img", name="a cup")).to_be_visible()
     expect(answer.get_by_role("link", name="a spy")).to_be_visible()
     expect(answer.locator("img")).to_have_count(1)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_bots_own_face_is_shown_or_ours_where_it_cannot_be_fetched(visit, shop, is_there):
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>'
+    ann = visit("/", expected="faces.invalid|ERR_FAILED")
+    if is_there:
+        ann.page.route("https://faces.invalid/**", lambda route: route.fulfill(body=svg, content_type="image/svg+xml"))
+    else:
+        ann.page.route("https://faces.invalid/**", lambda route: route.abort())
+    ann.page.goto(f"{shop.url}/chat/widget-face")
+    expect(ann.page.locator(".mark img" if is_there else ".mark .icon")).to_be_visible()
 
 
 def test_markdown_becomes_structure(visit, model):

@@ -33,6 +33,7 @@ import signal  # noqa: E402
 import socket  # noqa: E402
 import time  # noqa: E402
 import urllib.error  # noqa: E402
+import urllib.parse  # noqa: E402
 import urllib.request  # noqa: E402
 from collections import deque  # noqa: E402
 from collections.abc import Callable  # noqa: E402
@@ -50,11 +51,13 @@ HERE = Path(__file__).resolve().parent
 EMBEDDED = ("redis", "milvus")  # started first, stopped last
 LEAST_FREE_BYTES = 200 * 1024 * 1024
 READY_S = 180
+SERVICES_S = 5.0  # how long outside services may take to appear
 STOP_APPS_S = 8.0
 STOP_ALL_S = 9.5
 FLAPPING = 6  # deaths …
 FLAPPING_S = 20.0  # … within this time stop the whole
 COLOURS = ("36", "33", "32", "35", "34", "31")
+DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "http": 19530, "https": 443, "tcp": 19530}
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 
@@ -312,6 +315,37 @@ def _check(settings: Settings) -> None:
             raise ConfigError(say(key, _locale(), host=settings.host, port=settings.port)) from error
 
 
+def _check_services(settings: Settings) -> None:
+    """Outside services must be there. Raises ConfigError."""
+    outside = (
+        ("REDIS_URL", settings.redis_embedded, settings.redis_url),
+        ("MILVUS_URI", settings.milvus_embedded, settings.milvus_uri),
+    )
+    for name, embedded, url in outside:
+        end = time.monotonic() + SERVICES_S
+        while not embedded and not _is_there(url):
+            if time.monotonic() > end:
+                raise ConfigError(say("run.unreachable", _locale(), name=name))
+            time.sleep(0.2)
+
+
+def _is_there(url: str) -> bool:
+    """Whether something listens at a URL, or at one of several hosts in it."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(parts.path) == 0
+    for place in parts.netloc.rsplit("@", 1)[-1].split(","):
+        host, _, port = place.rpartition(":")
+        try:
+            address = (host.strip("[]"), int(port)) if host else (place, DEFAULT_PORTS[parts.scheme])
+            socket.create_connection(address, 2).close()
+            return True
+        except (OSError, ValueError):
+            continue  # perhaps the next one
+    return False
+
+
 def _only_one(data_dir: Path) -> int:
     """Hold the data folder's lock for as long as we live. Raises ConfigError when another run holds it."""
     descriptor = os.open(data_dir / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -377,6 +411,7 @@ def main() -> int:
         settings = read_settings()
         lock = _only_one(settings.data_dir)
         _check(settings)
+        _check_services(settings)
         _choose_milvus_port(settings.data_dir)
     except BotError as error:
         print(error, file=sys.stderr)

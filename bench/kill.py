@@ -60,7 +60,8 @@ def every_process(rounds: int) -> list[Figure]:
             recovery = [each.recovery_s for each in done]
             note = (
                 f"{rounds} times, {asked} questions: {sum(e.lost for e in done)} lost, "
-                f"{sum(e.repeated for e in done)} repeated, {sum(e.disordered for e in done)} out of order, {sum(e.failed for e in done)} failed; "
+                f"{sum(e.repeated for e in done)} repeated, {sum(e.disordered for e in done)} out of order, "
+                f"{sum(e.failed for e in done)} failed; "
                 f"all answered after {statistics.median(recovery):.1f} s (median), {max(recovery):.1f} s (most)"
             )
             what = "Redis emptied" if victim == "flushall" else f"kill -9 {victim}"

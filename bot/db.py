@@ -16,8 +16,9 @@ from sqlmodel import Session
 
 from bot.errors import StoreError
 
-BUSY_TIMEOUT_S = 20
+BUSY_TIMEOUT_S = 8  # then the caller is told to come again
 PG_POOL = 20
+POOL_TIMEOUT_S = 20
 
 
 class Database:
@@ -110,7 +111,7 @@ def _open_turnstile(engine: Engine) -> int:
 def make_engine(url: str) -> Engine:
     """An engine for url: sqlite:///PATH with WAL and foreign keys, or postgresql+psycopg://…."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=PG_POOL, max_overflow=PG_POOL, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_S)
+        return create_engine(url, pool_size=PG_POOL, max_overflow=PG_POOL, pool_pre_ping=True, pool_timeout=POOL_TIMEOUT_S)
     engine = create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, pool_size=8, max_overflow=120
     )

@@ -333,6 +333,10 @@ RUN: dict[str, tuple[str, str]] = {
         "连不上数据库：{detail}。请检查 DATABASE_URL，以及数据库是否已启动。",
         "Cannot reach the database: {detail}. Check DATABASE_URL, and that the database runs.",
     ),
+    "run.unreachable": (
+        "{name} 指向的服务没有应答。请检查这个地址，以及服务是否已启动。",
+        "Nothing answers where {name} points. Check the address, and that the service runs.",
+    ),
     "run.waited": (
         "等了 {seconds} 秒，{what} 仍没有准备好。请看它的输出，或运行 flask doctor。",
         "Waited {seconds} s for {what}, in vain. See its output, or run `flask doctor`.",

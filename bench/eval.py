@@ -28,6 +28,7 @@ import numpy as np
 from sqlmodel import SQLModel, select
 
 from bot.db import Database
+from bot.errors import SearchError
 from bot.settings import read_settings
 from bot.tables import Chunk, Document
 from jobs.ingest import base_named, files_of, put_row
@@ -41,6 +42,7 @@ BATCH = 32
 TOP = 50
 ATTEMPTS = 10
 RETRY_S = 6
+START_S = 180
 PASSED = 0.95
 TITLE_IS_LABEL = ("banking77_en",)  # their titles would give the answer away
 Ranking = list[str]
@@ -223,18 +225,27 @@ def _milvus(data: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    uri = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                socket.create_connection(("127.0.0.1", port), 0.5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        _wait_for(uri, process)
+        yield uri
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _wait_for(uri: str, process: subprocess.Popen[bytes]) -> None:
+    index = VectorIndex(uri)
+    end = time.monotonic() + START_S
+    while True:
+        try:
+            index.ping()
+            break
+        except SearchError as error:
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"The Milvus Lite server did not start: {error}") from error
+            time.sleep(0.2)
+    index.close()
 
 
 if __name__ == "__main__":

@@ -184,8 +184,8 @@ class VectorIndex:
 
 def _make_collection(client: Any, name: str, dim: int) -> None:
     kinds = _pymilvus().DataType
-    if client.has_collection(name):
-        client.load_collection(name)
+    if client.has_collection(name, timeout=WRITE_TIMEOUT_S):
+        client.load_collection(name, timeout=WRITE_TIMEOUT_S)
         return
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", kinds.INT64, is_primary=True)
@@ -194,7 +194,7 @@ def _make_collection(client: Any, name: str, dim: int) -> None:
     indexes = client.prepare_index_params()
     # FLAT is exact and, up to some 50,000 passages, fast; Milvus Lite's HNSW loses passages for good.
     indexes.add_index("vector", index_type="FLAT", metric_type="COSINE")
-    client.create_collection(name, schema=schema, index_params=indexes)
+    client.create_collection(name, schema=schema, index_params=indexes, timeout=WRITE_TIMEOUT_S)
 
 
 def _load_ours(client: Any) -> None:

@@ -15,7 +15,7 @@ from jobs.services import Services
 
 ROWS_AT_ONCE = 500
 LOOK_S = 0.3
-STALLED_S = 10  # without progress for so long: is there a worker at all?
+STALLED_S = 3  # without progress for so long: is there a worker at all?
 DONE = (DocumentStatus.READY, DocumentStatus.FAILED)
 
 

@@ -31,7 +31,7 @@ def shop(house: House) -> House:
 def test_scores_ranks_and_times_are_explained(shop: House) -> None:
     found = shop.searcher.explain(["handbook"], "发票怎么开", top_k=2, min_score=0.0)
     assert found.without is None
-    assert [passage.question for passage in found.passages][0] == "可以开发票吗？"
+    assert found.passages[0].question == "可以开发票吗？"
     assert len(found.passages) == 2
     first = found.candidates[0]
     assert (first.dense_rank, first.lexical_rank) == (1, 1)
@@ -82,7 +82,7 @@ def test_many_questions_at_once_find_what_each_finds_alone(shop: House) -> None:
     assert shop.searcher.search_many(["handbook"], []) == []
 
 
-@pytest.mark.parametrize("question", ["", " ", "\x00", "\ud83d", "？" * 50, "退" * 100_000, "‮‏", "a" * 5000])
+@pytest.mark.parametrize("question", ["", " ", "\x00", "\ud83d", "？" * 50, "退" * 100_000, "\u202e\u200f", "a" * 5000])
 def test_odd_questions_are_searched_without_harm(shop: House, question: str) -> None:
     found = shop.searcher.explain(["handbook"], question, min_score=0.0)
     assert len(found.passages) <= 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot import builtin, citations, config, prompt, rewrite
 from bot.endpoint import BUILTIN, Endpoint, Outcome
-from bot.errors import BotError, ConfigError, ModelError, SearchError, ServiceError, StoreError
+from bot.errors import BotError, ConfigError, ModelError, ServiceError
 from bot.language import answer_language
 from bot.memory import HISTORY_TOKENS, estimate_tokens, fit
 from bot.moderation import StreamGuard, passed
@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # loading `openai` takes a second; who only wants the values 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the agent needs from outside, each a function or a value.
+    """What the agent needs from outside, each a function or a value. A function may raise ServiceError.
 
     moderate: the verdict on a question. guard: a fresh guard for an answer (also asked about follow-ups and citations).
     recall: the turn with history, summary and facts. search: the best passages for a question, strongest first, whatever
-    their score: the agent cuts at the bot's min_score; raises SearchError. nearby: passages that stand near turn.passages,
+    their score: the agent cuts at the bot's min_score. nearby: passages that stand near turn.passages,
     and pairs of the same bases, for follow-ups. stopped: whether the user asked to stop; called between pieces, so it is
     cheap. models: the primary model's endpoints, then each fallback model's; BUILTIN, or nothing, is the builtin model.
     simplify: traditional Chinese folded into simplified.
@@ -94,7 +94,7 @@ def answer(turn: Turn, parts: Parts, emit: Emit) -> Reply:
         emit(Status("retrieving"))
         try:
             turn = _retrieve(turn, parts)
-        except SearchError as error:
+        except ServiceError as error:
             if turn.bot.knowledge.when_empty != "answer" or not parts.models_only:
                 return _failed(turn, "search", "error.search", error)  # nothing to answer from
             searched = False
@@ -137,7 +137,7 @@ def _recall(turn: Turn, parts: Parts) -> Turn:
         else:
             try:
                 turn = parts.recall(turn)
-            except StoreError as error:
+            except ServiceError as error:
                 span["error"] = str(error)
         span.update(messages=len(turn.history), facts=len(turn.facts), summary=bool(turn.summary))
         return turn
@@ -162,7 +162,7 @@ def _rewrite(turn: Turn, parts: Parts) -> Turn:
 
 
 def _retrieve(turn: Turn, parts: Parts) -> Turn:
-    """The turn with the passages that are strong enough, and those that are not. Raises SearchError."""
+    """The turn with the passages that are strong enough, and those that are not. Raises ServiceError."""
     knowledge = turn.bot.knowledge
     with parts.trace.step("retrieve", question=turn.question, bases=list(knowledge.bases)) as span:
         found = parts.search(turn.question, turn)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from bot.agent import Parts
 from bot.builtin import last_heading, terms
 from bot.config import BUILTIN
-from bot.errors import ModelError, SearchError, StoreError
+from bot.errors import ModelError, ServiceError
 from bot.language import answer_language, detect, language_name
 from bot.moderation import passed
 from bot.texts import say
@@ -81,7 +81,7 @@ def _from_documents(turn: Turn, reply: Reply, parts: Parts, language: str, span:
     told = {passage.chunk_id for n, passage in enumerate(turn.passages, 1) if n in answered}
     try:
         near = list(parts.nearby(turn)) if found else []
-    except (SearchError, StoreError) as error:
+    except ServiceError as error:
         span["error"] = str(error)
         near = []
     documents = {passage.document_id for passage in turn.passages[:1]}

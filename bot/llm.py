@@ -130,7 +130,7 @@ class Llm:
                     break
                 said: list[str] = []
                 outcome.endpoint = endpoint
-                outcome.usage = Usage(prompt_tokens, 0)
+                outcome.usage, outcome.estimated, outcome.finish = Usage(prompt_tokens, 0), True, "stop"
                 try:
                     for piece in self._speak(endpoint, body, limits, outcome):
                         if piece:
@@ -149,8 +149,8 @@ class Llm:
                         ) from error
                     if attempt == attempts or not self._wait(error, attempt):
                         break
-                except GeneratorExit:  # the listener left
-                    breaker.left()
+                except BaseException:  # the listener left, or a fault of ours: neither speaks against the endpoint
+                    breaker.succeeded() if said else breaker.left()
                     _count(outcome, said)
                     raise
                 else:

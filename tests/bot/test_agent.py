@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.errors import SearchError, StoreError
+from bot.errors import ModelError, SearchError, StoreError
 from bot.llm import BUILTIN, Endpoint
 from bot.moderation import WordList
 from bot.texts import say
@@ -284,8 +284,9 @@ def test_a_bot_may_refuse_or_hand_over_when_nothing_is_found(
     assert not model.was_asked
 
 
-def test_a_search_that_fails_costs_a_model_only_the_documents(modelled: Desk) -> None:
-    modelled.finds = SearchError("milvus", "no answer in 2 s", permanent=False)
+@pytest.mark.parametrize("error", [SearchError, StoreError, ModelError])
+def test_a_search_that_fails_costs_a_model_only_the_documents(error: type[SearchError], modelled: Desk) -> None:
+    modelled.finds = error("milvus", "no answer in 2 s", permanent=False)
     reply = modelled.ask("How long does a refund take?")
     assert (reply.text, reply.finish) == ("Three days.", "stop")
     assert "no answer in 2 s" in str(modelled.span("retrieve")["error"])

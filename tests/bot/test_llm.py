@@ -286,6 +286,26 @@ def test_a_broken_endpoint_rests_and_is_probed_once(llm: Llm, endpoint: Endpoint
     assert llm.breaker(endpoint).state == "closed"
 
 
+def test_a_fault_of_the_listener_leaves_a_probe_free(llm: Llm, endpoint: Endpoint, model: ModelEmulator) -> None:
+    breaker = llm.breaker(endpoint)
+    for _ in range(3):
+        stream = llm.chat([[endpoint]], ASKED)
+        next(iter(stream))
+        stream.close()
+    assert breaker.state == "closed"
+    assert listen(llm, [endpoint])[1] is None
+
+
+def test_what_a_failed_try_said_of_itself_is_forgotten(llm: Llm, endpoint: Endpoint, model: ModelEmulator) -> None:
+    with ModelEmulator() as other:
+        model.will_say("", reasoning="hm", finish="length")
+        other.will_say("Three days.", usage=False)
+        stream = llm.chat([[endpoint], [replace(endpoint, base_url=other.base_url)]], ASKED)
+        assert "".join(stream) == "Three days."
+    assert (stream.outcome.finish, stream.outcome.estimated) == ("stop", True)
+    assert stream.outcome.usage.completion_tokens == 4
+
+
 def test_a_breaker_opens_rests_and_lets_one_probe_decide() -> None:
     now = 0.0
     breaker = Breaker(failures=2, open_s=10, clock=lambda: now)

@@ -20,7 +20,7 @@ from flask import Blueprint, Response, jsonify, render_template, request, send_f
 from itsdangerous import BadSignature as BadToken
 from itsdangerous import SignatureExpired, URLSafeTimedSerializer
 from pydantic import Field
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import col, select
 
 from bot.config import BotConfig, Section
@@ -343,23 +343,34 @@ def _client_message_id(value: Any) -> str:
     return value
 
 
-def _turn(road: Road, turn_id: str) -> Turn:
-    """The visitor's own turn. Raises BadRequest 404 for any other."""
+def _own_turn(road: Road, turn_id: str) -> str:
+    """The turn's id, if it is the visitor's own. Raises BadRequest 404 for any other."""
     visitor, _ = _visitor(road)
     with road.db.read() as session:
-        turn = session.get(Turn, turn_id)
-        owner = session.get(Conversation, turn.conversation_id) if turn else None
-    if turn is None or owner is None or (owner.channel_id, owner.user_id) != (visitor.channel_id, visitor.user_id):
+        asked = {"turn": turn_id, "channel": visitor.channel_id, "user": visitor.user_id}
+        found = session.connection().execute(_OWN_TURN, asked).first()
+    if found is None:
         raise BadRequest("unknown_turn", "This answer is not known here.", 404)
-    return turn
+    return turn_id
+
+
+_OWN_TURN = (
+    select(col(Turn.id))
+    .join(Conversation, col(Conversation.id) == col(Turn.conversation_id))
+    .where(
+        col(Turn.id) == bindparam("turn"),
+        col(Conversation.channel_id) == bindparam("channel"),
+        col(Conversation.user_id) == bindparam("user"),
+    )
+)
 
 
 def _events(road: Road, turn_id: str) -> Response:
-    turn = _turn(road, turn_id)
+    own = _own_turn(road, turn_id)
     after = request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or "0"
     if not after.isascii() or not after.isdecimal() or len(after) > 15:
         raise BadRequest("wrong_shape", "`Last-Event-ID` must be the id of an event.")
-    return sse(road.watch(turn.id, int(after)))
+    return sse(road.watch(own, int(after)))
 
 
 def sse(events: Iterator[tuple[int, str, dict[str, Any]] | None]) -> Response:
@@ -381,12 +392,12 @@ def sse(events: Iterator[tuple[int, str, dict[str, Any]] | None]) -> Response:
 
 
 def _stop(road: Road, turn_id: str) -> tuple[Response, int]:
-    road.stop(_turn(road, turn_id).id)
+    road.stop(_own_turn(road, turn_id))
     return jsonify(stopping=True), 202
 
 
 def _feedback(road: Road, turn_id: str) -> Response:
-    turn = _turn(road, turn_id)
+    own = _own_turn(road, turn_id)
     body = read_json(request)
     rating, comment = body.get("rating"), body.get("comment")
     if rating not in ("up", "down"):
@@ -395,6 +406,6 @@ def _feedback(road: Road, turn_id: str) -> Response:
         raise BadRequest("wrong_shape", f"`comment` must be text of at most {MAX_COMMENT_CHARS} characters.")
     with road.db.write() as session:
         session.connection().execute(
-            update(Turn).where(col(Turn.id) == turn.id).values(rating=rating, comment=normalise(comment) if comment else None)
+            update(Turn).where(col(Turn.id) == own).values(rating=rating, comment=normalise(comment) if comment else None)
         )
     return jsonify(rating=rating)

@@ -23,10 +23,9 @@ def allow(services: Services, who: str, most: int) -> None:
     window = int(time.time()) // WINDOW_S
     key = f"limit:{who}:{window}"
     try:
-        pipeline = services.redis.pipeline(transaction=False)
-        pipeline.incr(key)
-        pipeline.expire(key, WINDOW_S + 5)
-        count, _ = pipeline.execute()
+        count = int(services.redis.incr(key))
+        if count == 1:
+            services.redis.expire(key, WINDOW_S + 5)
     except redis.RedisError as error:
         logger.warning("limits are not counted: %s", error)
         return

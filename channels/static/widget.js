@@ -405,7 +405,8 @@
     toolbar() {
       const cited = (mark, n) => this.citations.some((citation) => citation.n === Number(n)) ? "" : mark;
       const copy = iconButton("copy", this.say("copy"), () => this.chat.copy(this.text.replace(/ ?\[(\d{1,2})\]/g, cited), copy));
-      this.thumbs = ["up", "down"].map((rating) => iconButton(`thumb_${rating}`, this.say(rating), () => this.rate(rating), { "data-rating": rating }));
+      this.thumbs = ["up", "down"].map((rating) =>
+        iconButton(`thumb_${rating}`, this.say(rating), () => this.rate(rating), { "data-rating": rating }));
       this.markRating();
       const again = iconButton("again", this.say("again"), () => this.chat.ask(this.question), { "data-again": true });
       return el("div.tools", {}, copy, ...this.thumbs, again);
@@ -457,7 +458,8 @@
       this.panel = el("section.panel", { role: this.isPage ? "main" : "dialog", "aria-label": this.say("launch"), hidden: !this.isPage });
       this.launcher = el("button.launcher", { type: "button", "aria-label": this.say("launch"), "aria-expanded": "false",
         onclick: () => this.toggle(this.panel.hidden) }, icon("bird"));
-      this.root = el(`div.root.${this.isPage ? "page" : "float"}`, { lang: locale, hidden: true }, this.panel, this.isPage ? "" : this.launcher);
+      const parts = this.isPage ? [this.panel] : [this.panel, this.launcher];
+      this.root = el(`div.root.${this.isPage ? "page" : "float"}`, { lang: locale, hidden: true }, ...parts);
       const ready = () => { this.root.hidden = false; };
       const style = el("link", { rel: "stylesheet", href: new URL("static/chat/widget.css", BASE), onload: ready, onerror: ready });
       this.attachShadow({ mode: "open" }).append(style, this.root);
@@ -516,7 +518,8 @@
       this.texts = this.session.texts;
       this.bot = this.session.bot;
       this.title = this.bot.title;
-      this.context = { say: this.say, imageHosts: this.bot.image_hosts, copy: (...what) => this.copy(...what), cite: (_, source) => source };
+      this.context = { say: this.say, imageHosts: this.bot.image_hosts,
+        copy: (text, button) => this.copy(text, button), cite: (_, source) => source };
       this.panel.setAttribute("aria-label", this.title);
       if (this.isPage) document.title = this.title;
       this.furnish();
@@ -528,19 +531,23 @@
       const { say, bot } = this;
       this.log = el("div.log", { role: "log", "aria-live": "polite", "aria-label": say("log") });
       this.pending = el("div.pending", { "aria-live": "off" }); // what still grows is read out when it is whole
-      this.suggestions = el("div.suggestions", { role: "group", "aria-label": say("suggested") }, ...this.asking(bot.suggested_questions.slice(0, 3)));
+      const suggested = this.asking(bot.suggested_questions.slice(0, 3));
+      this.suggestions = el("div.suggestions", { role: "group", "aria-label": say("suggested") }, ...suggested);
       this.chips = el("div.chips", { role: "group", "aria-label": say("followups"), hidden: true });
       const opening = blocks(bot.opening || this.title, this.context).map((block) => block.build());
-      const column = el("div.column", {}, el("div.flight", {}, icon("bird")), el(`div.text.opening${opening.length > 1 || bot.opening.length > 60 ? ".long" : ""}`, {}, ...opening), this.suggestions,
-        this.log, this.pending, this.chips);
+      const size = opening.length > 1 || bot.opening.length > 60 ? ".long" : "";
+      const column = el("div.column", {}, el("div.flight", {}, icon("bird")), el(`div.text.opening${size}`, {}, ...opening),
+        this.suggestions, this.log, this.pending, this.chips);
       this.scroller = el("div.scroller", { tabindex: 0, role: "group", "aria-label": say("log"), onscroll: () => this.onScroll(),
         onpointerdown: () => { this.sheet.hidden = true; } }, column);
       new ResizeObserver(() => this.keepUp()).observe(column);
-      this.jump = el("button.jump", { type: "button", hidden: true, onclick: () => { this.keepUp(true); this.focusInput(); } }, icon("down"), say("newest"));
+      const toEnd = () => { this.keepUp(true); this.focusInput(); };
+      this.jump = el("button.jump", { type: "button", hidden: true, onclick: toEnd }, icon("down"), say("newest"));
       this.banner = el("p.banner", { role: "status" });
       this.sheet = el("aside.sheet", { role: "dialog", hidden: true, tabindex: -1 });
       const ownMark = (event) => event.target.replaceWith(icon("bird"));
-      const avatar = safeUrl(bot.avatar) ? el("img", { src: bot.avatar, alt: "", referrerpolicy: "no-referrer", onerror: ownMark }) : icon("bird");
+      const face = { src: bot.avatar, alt: "", referrerpolicy: "no-referrer", onerror: ownMark };
+      const avatar = safeUrl(bot.avatar) ? el("img", face) : icon("bird");
       this.panel.replaceChildren(
         this.header(el("span.mark", {}, avatar), el(this.isPage ? "h1" : "h2", { dir: "auto" }, this.title),
           iconButton("fresh", say("new"), () => this.start(true))),
@@ -566,7 +573,8 @@
       const limit = this.session.limits.max_chars, over = Array.from(this.input.value).length - limit;
       this.input.style.height = "auto";
       if (this.input.value) this.input.style.height = `${this.input.scrollHeight}px`;
-      this.counter.textContent = over > 0 ? this.say("too_long", { over, limit }) : over > -limit / 10 ? this.say("left", { left: -over }) : "";
+      const isNear = over > -limit / 10;
+      this.counter.textContent = over > 0 ? this.say("too_long", { over, limit }) : isNear ? this.say("left", { left: -over }) : "";
       this.counter.classList.toggle("over", over > 0);
       this.input.setAttribute("aria-invalid", String(over > 0));
       this.canSend = over <= 0 && Boolean(this.input.value.trim());

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SEARCH_TIMEOUT_S = 2.0
+SEARCHES_AT_ONCE = 8  # of a process: more would wait inside Milvus Lite, while their time runs out
 MORE_TIMEOUT_S = 0.25  # for each further question of a batch
 WRITE_TIMEOUT_S = 60.0
 PAUSE_S = 5.0  # after a failure searches do without for so long, instead of waiting SEARCH_TIMEOUT_S each
@@ -57,6 +58,7 @@ class VectorIndex:
         self._pid = 0
         self._known: set[str] = set()
         self._paused_until = 0.0
+        self._places = threading.BoundedSemaphore(SEARCHES_AT_ONCE)
 
     def search(self, embedding: str, base_ids: Sequence[int], vectors: Vectors, depth: int) -> list[tuple[Ids, Vectors]]:
         """The `depth` nearest passages of these bases for each vector: their ids and cosines, nearest first.
@@ -64,7 +66,7 @@ class VectorIndex:
         None where nothing was ever put in. Raises SearchError at once for PAUSE_S after a failure.
         """
         if time.monotonic() < self._paused_until:
-            raise SearchError("milvus", "The vector index did not answer a moment ago; searching without it.", False)
+            raise _paused()
 
         def ask(client: Any) -> list[tuple[Ids, Vectors]]:
             try:
@@ -88,7 +90,10 @@ class VectorIndex:
                 for hits in found
             ]
 
-        return self._call(ask, pausing=True)
+        with self._places:
+            if time.monotonic() < self._paused_until:  # while this one waited for its place
+                raise _paused()
+            return self._call(ask, pausing=True)
 
     def upsert(self, embedding: str, rows: Sequence[tuple[int, int]], vectors: Vectors) -> None:
         """Put passages in, or in place of themselves. rows: (chunk id, base id). `flush` when the batch is whole."""
@@ -180,6 +185,10 @@ class VectorIndex:
                 self._client = _pymilvus().MilvusClient(self.uri, token=self._token, timeout=SEARCH_TIMEOUT_S, dedicated=True)
                 self._pid = os.getpid()
             return self._client
+
+
+def _paused() -> SearchError:
+    return SearchError("milvus", "The vector index did not answer a moment ago; searching without it.", permanent=False)
 
 
 def _make_collection(client: Any, name: str, dim: int) -> None:

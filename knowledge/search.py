@@ -23,7 +23,7 @@ from bot.errors import ModelError, SearchError
 from bot.settings import Settings
 from bot.tables import Chunk, Document, KnowledgeBase
 from bot.types import Passage
-from knowledge.bases import READ_ROWS, Base, Bases, Kept, known_bases
+from knowledge.bases import IN_MEMORY, READ_ROWS, Base, Bases, Kept, known_bases
 from knowledge.embed import Embedders, EmbedTexts, Vectors, make_embedders
 from knowledge.fuse import FOREIGN_SHARE, fuse, usual_cosine
 from knowledge.index import VectorIndex
@@ -81,26 +81,27 @@ class Searcher:
     """
 
     def __init__(
-        self, db: Database, settings: Settings, embed: EmbedTexts | None = None, embedders: Embedders | None = None
+        self,
+        db: Database,
+        settings: Settings,
+        embed: EmbedTexts | None = None,
+        embedders: Embedders | None = None,
+        in_memory: int = IN_MEMORY,
     ) -> None:
         """embed: asks a provider's embedding model; without it only bases with the built-in one have a dense side.
 
-        embedders: instead of both.
+        embedders: instead of both. in_memory: larger bases are asked of the vector index.
         """
         self._db = db
         self._index = VectorIndex(settings.milvus_uri, settings.milvus_token)
         self._embedders = embedders or make_embedders(embed)
         self._lock = threading.Lock()
-        self._bases = Bases(db)
+        self._bases = Bases(db, in_memory)
         self._questions: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
 
     def warm_up(self) -> None:
-        """Load what the first question would wait for: the built-in model and the connection to the index.
-
-        Raises SearchError when one of them is not there.
-        """
+        """Load what the first question would wait for: the built-in model. Raises SearchError when it is not there."""
         self._embedders(BUILTIN).questions(["warm"])
-        self._index.ping()
 
     def close(self) -> None:
         self._index.close()
@@ -133,7 +134,7 @@ class Searcher:
         clock.mark("open")
         covered = [coverage([one.lexicon for one in kept.values()], terms(text)) for text in texts]
         clock.mark("lexical")
-        nearest, vectors, without = self._dense(known, texts, clock)
+        nearest, vectors, without = self._dense(known, kept, texts, clock)
         asked = [
             _Asked(text, covered[row], nearest[row], {name: rows[row] for name, rows in vectors.items()})
             for row, text in enumerate(texts)
@@ -146,19 +147,23 @@ class Searcher:
         return [Found(chosen, fused, clock.ms, without) for chosen, fused in zip(passages, candidates, strict=True)]
 
     def _dense(
-        self, bases: list[Base], asked: list[str], clock: _Clock
+        self, bases: list[Base], kept: dict[int, Kept], asked: list[str], clock: _Clock
     ) -> tuple[list[dict[int, float]], dict[str, Vectors], str | None]:
-        """For each question: chunk id → cosine, nearest first. Then the questions' vectors by embedding, and what failed."""
+        """For each question: chunk id → cosine of the nearest. Then the questions' vectors by embedding, and what failed."""
         nearest: list[dict[int, float]] = [{} for _ in asked]
         vectors: dict[str, Vectors] = {}
         without = None
         for embedding in dict.fromkeys(base.embedding for base in bases):
+            own = [base for base in bases if base.embedding == embedding]
             try:
                 vectors[embedding] = self._question_vectors(embedding, asked)
                 clock.mark("embed")
-                base_ids = [base.id for base in bases if base.embedding == embedding]
-                hits = self._index.search(embedding, base_ids, vectors[embedding], DEPTH)
-                for found, (ids, cosines) in zip(nearest, hits, strict=True):
+                for base in own:
+                    if kept[base.id].whole:
+                        _look_at_all(kept[base.id], vectors[embedding], nearest)
+                large = [base.id for base in own if not kept[base.id].whole]
+                hits = self._index.search(embedding, large, vectors[embedding], DEPTH) if large else []
+                for found, (ids, cosines) in zip(nearest, hits, strict=bool(hits)):
                     found.update(zip(ids.tolist(), cosines.tolist(), strict=True))
             except (SearchError, ModelError) as error:
                 without = str(error)
@@ -212,11 +217,23 @@ class Searcher:
         foreign = float(np.mean(asked.covered.spaced == spaced)) < FOREIGN_SHARE
         vector = asked.vectors.get(base.embedding)
         samples = np.empty(0, dtype=np.float32)
-        if vector is not None and len(kept.samples) and kept.samples.shape[1] == len(vector):
-            same_script = asked.covered.of(kept.sample_ids)[1] == spaced
-            samples = kept.samples[same_script != foreign] @ vector
+        if vector is not None and kept.vectors.shape[1] == len(vector):
+            ids, sampled = kept.samples
+            same_script = asked.covered.of(ids)[1] == spaced
+            samples = sampled[same_script != foreign] @ vector
         scale = self._embedders(base.embedding).scale
         return fuse(lexical, cosine, usual_cosine(scale, samples, spaced, foreign), spaced, foreign, scale)
+
+
+def _look_at_all(kept: Kept, questions: Vectors, nearest: list[dict[int, float]]) -> None:
+    """The exact nearest passages of a base whose vectors are all here."""
+    if kept.vectors.shape[1] != questions.shape[1]:
+        return  # nothing is embedded yet, or by another model
+    cosines = questions @ kept.vectors.T
+    depth = min(DEPTH, len(kept.ids))
+    for found, row in zip(nearest, cosines, strict=True):
+        best = np.argpartition(-row, depth - 1)[:depth]
+        found.update(zip(kept.ids[best].tolist(), row[best].tolist(), strict=True))
 
 
 class _Clock:

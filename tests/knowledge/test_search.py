@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
 
 from bot.tables import Chunk
 from jobs import ingest
-from knowledge.search import MAX_QUESTION_CHARS
+from knowledge.search import MAX_QUESTION_CHARS, Searcher
 from tests.knowledge.conftest import House
 
 PAIRS = (
@@ -94,3 +95,33 @@ def test_a_passage_that_was_switched_off_is_not_found(shop: House) -> None:
     with shop.db.write() as session:
         session.get_one(Chunk, best.chunk_id).enabled = False
     assert best.text not in shop.found("退款多久到账")
+
+
+def test_the_index_and_memory_find_the_same(shop: House) -> None:
+    ingest.add_faq(shop, "other", "退款多久到账？", "别家的答案。")
+    shop.work()
+    with contextlib.closing(Searcher(shop.db, shop.settings, in_memory=0)) as indexed:
+        for question in ("退款什么时候到账", "你们几点开门", "How do I become a member?", "今天天气怎么样"):
+            one, other = (searcher.explain(["handbook"], question, 5, 0.0) for searcher in (indexed, shop.searcher))
+            assert one.without is None
+            assert [c.chunk_id for c in one.candidates] == [c.chunk_id for c in other.candidates]
+            assert [c.score for c in one.candidates] == pytest.approx([c.score for c in other.candidates], abs=1e-3)
+            assert {passage.base for passage in one.passages} == {"handbook"}
+
+
+def test_threads_share_one_connection_to_the_index(shop: House) -> None:
+    wrong: list[object] = []
+    with contextlib.closing(Searcher(shop.db, shop.settings, in_memory=0)) as indexed:
+
+        def ask(number: int) -> None:
+            question, answer = PAIRS[number % len(PAIRS)]
+            found = indexed.explain(["handbook"], question)
+            if found.without or found.passages[0].text != answer:
+                wrong.append((question, found))
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []

@@ -29,7 +29,7 @@ from bot.tables import ApiKey, Bot, BotVersion, Channel, Conversation, Document,
 from bot.texts import say
 from jobs import ingest
 
-LONGEST_VALUE_CHARS = 60
+LONGEST_CHARS = 60  # of a value
 
 Key = tuple[str, ...]  # section, name, and the way to a value: ("bots", "shop", "memory", "summary")
 
@@ -60,7 +60,8 @@ class Change:
     def line(self, locale: str) -> str:
         """The change as a person reads it; never a secret."""
         name = f"{self.key[0]}[{self.key[1]}]" + "".join(
-            f"[{part}]" if is_thing(self.key[:size]) else f".{part}" for size, part in enumerate(self.key[2:], 3)
+            f"[{_on_a_line(part) if 'faqs' in self.key[2:3] else part}]" if is_thing(self.key[:size]) else f".{part}"
+            for size, part in enumerate(self.key[2:], 3)
         )
         if isinstance(self.before, Moved):
             return f"~ {name} {say('cli.apply.moved', locale, path=self.before.source.removeprefix('path:'))}"
@@ -189,8 +190,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, Secret):
         return value.source or "••••"
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    text = text.replace("\n", "⏎")
-    return text if len(text) <= LONGEST_VALUE_CHARS else text[: LONGEST_VALUE_CHARS - 1] + "…"
+    return _on_a_line(text)
+
+
+def _on_a_line(text: str) -> str:
+    text = "⏎".join(text.splitlines()) + ("⏎" if text.endswith("\n") else "")
+    return text if len(text) <= LONGEST_CHARS else text[: LONGEST_CHARS - 1] + "…"
 
 
 @dataclass

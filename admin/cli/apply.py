@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from admin.cli.common import command, locale, services, tell
+from admin.cli.common import command, locale, printable, services, tell
 
 
 @command("apply", help="Make the configuration match FILE: all of it, or nothing when anything in it is wrong.")
@@ -20,7 +20,7 @@ def apply(file: Path, dry_run: bool, prune: bool) -> None:
     for note in applied.notes:
         click.echo(note, err=True)
     for line in applied.lines:
-        click.echo(line)
+        click.echo(printable(line))
     if not applied.lines:
         tell("cli.apply.nothing")
     elif dry_run:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import redis
 
-from admin.cli.common import command, fail, locale, services
+from admin.cli.common import command, fail, locale, printable, services
 from bot.config import BotConfig
 from bot.errors import BotError
 from bot.tables import Turn, new_id, utcnow
@@ -56,12 +56,12 @@ def ask(bot: str, question: str, as_json: bool) -> None:
     house = services()
     with house.db.read() as session:
         config = bot_in_use(session, bot, locale())
-    show: Print = (lambda _: None) if as_json else (lambda text: click.echo(text, nl=False))
+    show: Print = (lambda _: None) if as_json else (lambda text: click.echo(printable(text), nl=False))
     incoming = Incoming("terminal", new_id(), USER, new_id(), question, utcnow(), history=())
     answer = _by_the_system(house, bot, incoming, show) if _runs(house) else None
     if answer is None:
         answer = answer_here(house, config, incoming, show)
-    click.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else "\n" + as_text(answer, locale()))
+    click.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else "\n" + printable(as_text(answer, locale())))
     if answer.finish == "error":
         raise SystemExit(1)
 

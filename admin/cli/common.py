@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from jobs.services import Services
 
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 class Command(click.Command):
     """A command whose errors of ours reach the terminal as a sentence on stderr and exit code 1, never as a traceback."""
 
@@ -70,6 +73,11 @@ def locale(environ: Mapping[str, str] = os.environ) -> str:
 def tell(key: str, err: bool = False, **values: object) -> None:
     """Print a sentence of the catalogue in the terminal's language."""
     click.echo(say(key, locale(), **values), err=err)
+
+
+def printable(text: str) -> str:
+    """text without control characters: what a model or a document says must not steer the terminal."""
+    return CONTROL.sub("", text)
 
 
 def fail(key: str, **values: object) -> Refused:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from admin.cli.common import command, locale, services, tell
+from admin.cli.common import command, locale, printable, services, tell
 
 COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
@@ -21,7 +21,9 @@ def doctor(as_json: bool) -> None:
     for finding in examine(services(), locale()):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{click.style(f'{finding.state:<4}', fg=COLOURS[finding.state])}  {finding.part:<10} {finding.text}")
+            click.echo(
+                f"{click.style(f'{finding.state:<4}', fg=COLOURS[finding.state])}  {finding.part:<10} {printable(finding.text)}"
+            )
     counts = {state: sum(finding.state == state for finding in findings) for state in COLOURS}
     if as_json:
         status = "fail" if counts["FAIL"] else "warn" if counts["WARN"] else "ok"

@@ -15,6 +15,7 @@ from click.testing import Result
 from admin.migrate import migrate
 from app import create_app
 from bot.settings import Settings, read_settings
+from jobs import kept
 from jobs.services import Services
 
 
@@ -33,6 +34,7 @@ Open = Callable[..., Services]
 @pytest.fixture
 def open_house(migrated: Path, redis_url: str, tmp_path: Path) -> Iterator[Open]:
     """Opens services on a data folder, fresh at its first use: open_house("there", SECRET_KEY=…) → Services."""
+    kept.forget()  # what another test's rows said
     opened: list[Services] = []
 
     def open_one(name: str = "here", **environ: str) -> Services:

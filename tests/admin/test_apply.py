@@ -321,6 +321,11 @@ def test_an_answer_that_changes_is_a_line_and_is_read_again(house: Services, han
     assert documents(house)["faq:退款多久到账？"].text == "三个工作日内原路退回。"
 
 
+def test_a_long_question_is_told_on_one_line(house: Services, shop: Write) -> None:
+    path = shop('knowledge: [{name: k, faqs: [{question: "a\\nb\\u2028c ' + "x" * 90 + '", answer: yes it is}]}]')
+    assert apply_file(house, path).lines[-1] == "+ knowledge[k].faqs[a⏎b⏎c " + "x" * 53 + "…]: yes it is"
+
+
 def test_documents_that_a_file_leaves_out_go_only_when_pruned(house: Services, handbook: Path, tmp_path: Path) -> None:
     apply_file(house, handbook)
     kept = set(documents(house))

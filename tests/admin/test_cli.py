@@ -125,6 +125,19 @@ def test_a_question_is_answered_here_while_nothing_runs(house: Services, flask: 
         assert shown.startswith("Three days.\n") and "answered in this process" in shown
 
 
+def test_what_a_model_says_does_not_steer_the_terminal(house: Services, flask: Flask, tmp_path: Path) -> None:
+    with ModelEmulator(models=("m",)) as emulator:
+        (tmp_path / "a.yaml").write_text(
+            f"providers: [{{name: near, base_url: '{emulator.base_url}', api_key: {emulator.key}, models: [{{name: m}}]}}]\n"
+            "bots: [{name: shop, model: near/m, followups: {enabled: false}}]\n"
+        )
+        apply_file(house, tmp_path / "a.yaml")
+        emulator.will_say("Hi\x1b[2J\x9b31m there\r\nfriend")
+        shown = flask("ask", "shop", "How long does a refund take?").stdout
+        assert "\x1b" not in shown and "\x9b" not in shown and "\r" not in shown
+        assert "friend" in shown
+
+
 def test_an_answer_that_failed_says_why_and_exits_with_1(house: Services, flask: Flask, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "providers: [{name: far, base_url: 'http://127.0.0.1:9/v1', models: [{name: m}]}]\nbots: [{name: shop, model: far/m}]\n"

@@ -29,6 +29,7 @@ from knowledge.fetch import judge_form
 from knowledge.ingest import (
     Workshop,
     document_path,
+    drop_bytes,
     embed_some,
     finish,
     forget_vectors,
@@ -91,6 +92,8 @@ def put_file(
     row = _row(session, base, source or f"file:{plain}")
     if _is_known(row, digest):
         return Put(row.id, row.status != DocumentStatus.READY)
+    if row.content and row.content != digest:
+        drop_bytes(session, files_of(settings), row.content)
     row.title, row.url, row.content, row.size_bytes = PurePath(plain).stem[:500], url, digest, len(blob)
     return _queued(session, row, digest)
 

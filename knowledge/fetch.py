@@ -7,6 +7,7 @@ second answer of the name server changes nothing. Each redirect is judged the sa
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from knowledge.errors import FetchError
@@ -67,13 +69,12 @@ def fetch(url: str, allowed: Sequence[str] = (), timeout_s: float = TIMEOUT_S, r
     for _ in range(MAX_REDIRECTS + 1):
         target = judge(url, allowed, resolve or _resolve)
         connection = _connect(target, end, timeout_s)
-        stream = connection.sock  # http.client forgets it when the server will close
-        with closing(connection), closing(_request(connection, target, timeout_s)) as response:
+        with closing(connection), closing(_request(connection, target, end, timeout_s)) as response:
             location = response.getheader("Location")
             if response.status in (301, 302, 303, 307, 308) and location:
-                url = urljoin(url, location)
+                url = _joined(url, location)
                 continue
-            return _page(url, response, stream, target.host, end, timeout_s)
+            return _page(url, response, target.host, timeout_s)
     raise FetchError("url.redirects", limit=MAX_REDIRECTS)
 
 
@@ -151,6 +152,13 @@ def _resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise FetchError("url.bad") from error
+
+
 def _connect(target: Target, end: float, timeout_s: float) -> http.client.HTTPConnection:
     try:
         raw = socket.create_connection((target.address, target.port), timeout=_left(target.host, end, timeout_s))
@@ -162,14 +170,48 @@ def _connect(target: Target, end: float, timeout_s: float) -> http.client.HTTPCo
     connection.sock = raw
     if target.parts.scheme == "https":
         try:
+            raw.settimeout(_left(target.host, end, timeout_s))
             connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=target.host)
-        except OSError as error:
+        except FetchError:
+            raw.close()
+            raise
+        except (OSError, ValueError) as error:
             raw.close()
             raise FetchError("url.unreachable", permanent=False, host=target.host) from error
     return connection
 
 
-def _request(connection: http.client.HTTPConnection, target: Target, timeout_s: float) -> http.client.HTTPResponse:
+class _InTime(io.RawIOBase):
+    """What a socket receives until `end`, then TimeoutError: a socket's own time begins anew with every byte that drips."""
+
+    def __init__(self, sock: socket.socket, end: float) -> None:
+        self._sock, self._raw, self._end = sock, sock.makefile("rb", buffering=0), end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response whose head and body must both be there before `end`."""
+
+    def __init__(self, sock: socket.socket, end: float) -> None:
+        super().__init__(sock, method="GET")
+        self.fp.close()
+        self.fp = io.BufferedReader(_InTime(sock, end))
+
+
+def _request(connection: http.client.HTTPConnection, target: Target, end: float, timeout_s: float) -> http.client.HTTPResponse:
     path = quote(target.parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if target.parts.query:
         path += "?" + quote(target.parts.query, safe="/%:@!$&'()*+,;=~-._?")
@@ -183,32 +225,31 @@ def _request(connection: http.client.HTTPConnection, target: Target, timeout_s: 
     }
     try:
         connection.request("GET", path, headers=headers)
-        return connection.getresponse()
+        response = _Response(connection.sock, end)
+        try:
+            response.begin()
+        except BaseException:
+            response.close()
+            raise
+        return response
     except TimeoutError as error:
         raise FetchError("url.timeout", permanent=False, host=target.host, seconds=round(timeout_s)) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise FetchError("url.unreachable", permanent=False, host=target.host) from error
 
 
-def _page(
-    url: str,
-    response: http.client.HTTPResponse,
-    stream: socket.socket,
-    host: str,
-    end: float,
-    timeout_s: float,
-) -> Page:
+def _page(url: str, response: http.client.HTTPResponse, host: str, timeout_s: float) -> Page:
     if response.status != 200:
         permanent = 400 <= response.status < 500 and response.status not in (408, 425, 429)
         raise FetchError("url.status", permanent=permanent, status=response.status)
     kind = response.headers.get_content_type()
     if kind not in TYPES:
         raise FetchError("url.type", type=kind)
-    if int(response.headers.get("Content-Length") or 0) > MAX_BYTES:
-        raise FetchError("url.too_large", limit_mb=MAX_BYTES >> 20)
     blob = bytearray()
     try:
-        for part in _unpacked(response, stream, host, end, timeout_s):
+        if int(response.headers.get("Content-Length") or 0) > MAX_BYTES:
+            raise FetchError("url.too_large", limit_mb=MAX_BYTES >> 20)
+        for part in _unpacked(response):
             blob += part
             if len(blob) > MAX_BYTES:
                 raise FetchError("url.too_large", limit_mb=MAX_BYTES >> 20)
@@ -220,14 +261,11 @@ def _page(
     return Page(url, "page" + TYPES[kind], _with_charset(bytes(blob), kind, charset))
 
 
-def _unpacked(
-    response: http.client.HTTPResponse, stream: socket.socket, host: str, end: float, timeout_s: float
-) -> Iterator[bytes]:
+def _unpacked(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """The body in parts. Some servers pack it although nobody asked; unpacked at most MAX_BYTES at a time."""
     packed = (response.getheader("Content-Encoding") or "identity").lower()
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed in ("gzip", "x-gzip", "deflate") else None
     while True:
-        stream.settimeout(_left(host, end, timeout_s))
         part = response.read1(READ_BYTES)
         if not part:
             return
@@ -240,7 +278,7 @@ def _with_charset(blob: bytes, kind: str, charset: str | None) -> bytes:
         return blob
     try:
         return b"\xef\xbb\xbf" + blob.decode("gb18030" if charset in ("gb2312", "gbk") else charset).encode("utf-8")
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         return blob  # it does not fit: the reader finds out
 
 

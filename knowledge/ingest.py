@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, exists, func, update
+from sqlalchemy import delete, event, exists, func, update
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -75,6 +77,11 @@ def read_one(shop: Workshop) -> str | None:
     except DocumentError as error:
         logger.info("document %s cannot be read: %s", document.id, error.key)
         _failed(shop.db, document.id, error)
+    except ServiceError:
+        raise
+    except Exception:  # an edge: one document that nobody foresaw must not keep all the others waiting
+        logger.exception("document %s stopped the program", document.id)
+        _failed(shop.db, document.id, DocumentError("document.died"))
     return document.id
 
 
@@ -230,6 +237,8 @@ def _fetched(shop: Workshop, document: Document) -> str:
             .where(col(Document.id) == document.id)
             .values(content=digest, sha256=digest, size_bytes=len(page.blob))
         )
+        if document.content and document.content != digest:
+            drop_bytes(session, shop.files, document.content)
     document.content = digest
     return page.name
 
@@ -240,9 +249,25 @@ def save_bytes(files: Path, digest: str, blob: bytes) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(blob)
-    temporary.rename(path)
+    temporary = path.with_name(f"{digest}.{os.getpid()}-{secrets.token_hex(4)}.part")  # others may save the same bytes now
+    try:
+        temporary.write_bytes(blob)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def drop_bytes(session: Session, files: Path, digest: str) -> None:
+    """Remove a document's bytes once session's work is committed, unless a document then still has them."""
+
+    def look(_: object) -> None:
+        if session.exec(select(Document.id).where(Document.content == digest).limit(1)).first() is None:
+            event.listen(session, "after_commit", remove, once=True)
+
+    def remove(_: object) -> None:
+        document_path(files, digest).unlink(missing_ok=True)
+
+    event.listen(session, "before_commit", look, once=True)
 
 
 def _swap(session: Session, document: Document, title: str, pieces: list[Piece]) -> tuple[str, list[int]]:

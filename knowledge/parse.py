@@ -77,8 +77,14 @@ def _sections(output: bytes) -> list[Section]:
         row = json.loads(line)
         if "error" in row:
             raise DocumentError(row["error"], **row["values"])
-        sections.append(Section(row["text"], tuple(row["heading"]), row["kind"], row["page"]))
+        heading = tuple(map(storable, row["heading"]))
+        sections.append(Section(storable(row["text"]), heading, row["kind"], row["page"]))
     return sections
+
+
+def storable(text: str) -> str:
+    """text without what no database takes: NUL, and halves of surrogate pairs, which odd fonts of a PDF stand for."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
 
 
 def main(memory_bytes: int, name: str) -> int:

@@ -39,13 +39,21 @@ def docx_with(part: str, content: bytes) -> bytes:
     return saved.getvalue()
 
 
-def pdf(*pages: Sequence[tuple[int, str]], drawn: bool = True) -> bytes:
-    """A PDF with (letter size, line) lines on each page, in Latin letters; or, not drawn, with empty pages as a scan has."""
+def pdf(*pages: Sequence[tuple[int, str]], drawn: bool = True, means: dict[str, str] | None = None) -> bytes:
+    """A PDF with (letter size, line) lines on each page, in Latin letters; or, not drawn, with empty pages as a scan has.
+
+    means: letters that the font says to stand for other text, given in hexadecimal UTF-16.
+    """
     objects: list[bytes] = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"",
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
+    if means:
+        objects[2] = objects[2].replace(b" >>", b" /ToUnicode 4 0 R >>")
+        chars = b"".join(b"<%02x> <%s>\n" % (ord(letter), text.encode()) for letter, text in means.items())
+        cmap = b"1 begincodespacerange\n<00> <ff>\nendcodespacerange\n%d beginbfchar\n%sendbfchar\n" % (len(means), chars)
+        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(cmap), cmap))
     kids = []
     for lines in pages:
         text, top = b"", 740

@@ -155,6 +155,21 @@ class Site(BaseHTTPRequestHandler):
                 time.sleep(0.05)
         self.close_connection = True
 
+    def do_no_number(self) -> None:
+        self.answer(b"<p>x</p>", Content_Length="abc")
+        self.close_connection = True
+
+    def do_to_nonsense(self) -> None:
+        self.answer(b"", 302, Location="http://[bad")
+
+    def do_slow_head(self) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            for _ in range(100):
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+        self.close_connection = True
+
     def do_missing(self) -> None:
         self.answer(b"no", 404)
 
@@ -184,6 +199,7 @@ def test_a_page_is_fetched(site: str, path: str) -> None:
     ("path", "fault"),
     [
         ("inside", "url.private"), ("to-file", "url.bad"), ("loop", "url.redirects"), ("program", "url.type"),
+        ("no-number", "url.unreachable"), ("to-nonsense", "url.bad"),
         ("bomb", "url.too_large"), ("large", "url.too_large"), ("nothing", "url.status"),
     ],
 )  # fmt: skip
@@ -193,10 +209,11 @@ def test_a_page_that_must_not_be_fetched_is_not(site: str, path: str, fault: str
     assert error.value.key == fault
 
 
-def test_a_page_that_drips_is_left(site: str) -> None:
+@pytest.mark.parametrize("path", ["slow", "slow-head"])
+def test_a_page_that_drips_is_left(site: str, path: str) -> None:
     began = time.monotonic()
     with pytest.raises(FetchError) as error:
-        fetch(f"{site}/slow", ("127.0.0.1",), timeout_s=0.4)
+        fetch(f"{site}/{path}", ("127.0.0.1",), timeout_s=0.4)
     assert error.value.key == "url.timeout"
     assert time.monotonic() - began < 3
 

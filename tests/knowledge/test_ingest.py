@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import pytest
 
 from bot.errors import SearchError
-from bot.tables import DocumentStatus
+from bot.tables import Document, DocumentStatus
 from jobs import ingest
 from knowledge import ingest as steps
 from knowledge.errors import explain_error
 from knowledge.ingest import document_path
+from knowledge.search import Searcher
+from tests.knowledge import files
 from tests.knowledge.conftest import House, base_of
 
 RETURNS = "# 退货\n\n## 期限\n\n签收后七天内可以退货，商品须完好。\n\n## 退款\n\n退款在三个工作日内原路退回。\n".encode()
 RETURNS_LATER = (
     "# 退货\n\n## 期限\n\n签收后三十天内可以退货，商品须完好。\n\n## 退款\n\n退款在三个工作日内原路退回。\n".encode()
 )
+
+
+@contextmanager
+def page_site(texts: list[str]) -> Iterator[tuple[str, str]]:
+    """A web page that says one text after the other; its address and its host."""
+    saying = iter(texts)
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"<html><body><p>{next(saying)}</p></body></html>".encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/page", "127.0.0.1"
+        server.shutdown()
+        thread.join()
 
 
 def test_a_question_finds_the_passage_of_an_uploaded_document(any_house: House) -> None:
@@ -119,6 +155,63 @@ def test_a_bad_file_says_so_and_the_others_go_on(house: House) -> None:
     assert house.found("几点关门") == ["营业时间：早上九点到晚上九点。"]
 
 
+def test_a_document_that_nobody_foresaw_fails_alone(house: House) -> None:
+    bad = ingest.add_file(house, "handbook", "bad.md", RETURNS)
+    with house.db.write() as session:
+        session.get_one(Document, bad).content = "no\0path"
+    good = ingest.add_faq(house, "handbook", "可以开发票吗？", "可以，下单时填写抬头。")
+    house.work()
+    assert house.document(bad).status == DocumentStatus.FAILED
+    assert "stopped the program" in explain_error(house.document(bad).error, "en")
+    assert house.document(good).status == DocumentStatus.READY
+
+
+def test_a_pdf_with_letters_that_no_database_takes_is_stored(any_house: House) -> None:
+    blob = files.pdf([(11, "Refunds takex three days.")], means={"x": "0000"})
+    document_id = ingest.add_file(any_house, "handbook", "odd.pdf", blob)
+    any_house.work()
+    assert any_house.document(document_id).status == DocumentStatus.READY
+    assert [chunk.text for chunk in any_house.chunks()] == ["Refunds take three days."]
+
+
+def test_the_bytes_of_a_replaced_file_go_unless_another_document_has_them(house: House) -> None:
+    first = ingest.add_file(house, "handbook", "returns.md", RETURNS)
+    other = ingest.add_file(house, "handbook", "other.md", RETURNS)
+    path = document_path(ingest.files_of(house.settings), house.document(first).content or "")
+    ingest.add_file(house, "handbook", "returns.md", RETURNS_LATER)
+    assert path.exists()
+    ingest.add_file(house, "handbook", "other.md", RETURNS_LATER)
+    assert not path.exists()
+    house.work()
+    assert {house.document(id).status for id in (first, other)} == {DocumentStatus.READY}
+
+
+def test_the_bytes_of_a_page_that_changed_go(house: House) -> None:
+    with page_site(["退款三天到账。", "退款五天到账。"]) as (url, host):
+        shop = replace(ingest.open_workshop(house), allowed_hosts=[host])
+        document_id = ingest.add_url(house, "handbook", url)
+        steps.read_one(shop)
+        path = document_path(shop.files, house.document(document_id).content or "")
+        assert path.exists()
+        ingest.reindex(house, [document_id])
+        steps.read_one(shop)
+        assert not path.exists()
+        assert [chunk.text for chunk in house.chunks()] == ["退款五天到账。"]
+
+
+def test_two_who_save_the_same_bytes_at_once_both_find_them_whole(tmp_path: Path) -> None:
+    blob, together = bytes(range(256)) * 4000, threading.Barrier(4)
+
+    def save() -> bool:
+        together.wait()
+        steps.save_bytes(tmp_path, "ab" * 32, blob)
+        return document_path(tmp_path, "ab" * 32).read_bytes() == blob
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(call.result() for call in [pool.submit(save) for _ in range(4)])
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["ab" * 32]
+
+
 def test_a_document_that_failed_to_be_replaced_keeps_its_passages(house: House) -> None:
     document_id = ingest.add_file(house, "handbook", "returns.txt", "退款在三个工作日内退回。".encode())
     house.work()
@@ -196,7 +289,12 @@ def test_without_an_index_documents_wait_and_words_are_searched(house: House) ->
     assert "The vector index" in explain_error(document.error, "en")
     found = elsewhere.searcher.explain(["handbook"], "退款几个工作日退回")
     assert found.passages[0].text == "退款在三个工作日内原路退回。"
-    assert found.without is not None
+    assert found.without is None  # a small base needs no index
+    with contextlib.closing(Searcher(elsewhere.db, elsewhere.settings, in_memory=0)) as large:
+        for _ in range(3):
+            found = large.explain(["handbook"], "退款几个工作日退回")
+            assert found.passages[0].text == "退款在三个工作日内原路退回。"
+            assert found.without is not None
     elsewhere.searcher.close()
     elsewhere.close()
     house.work()  # it has come back

@@ -6,7 +6,7 @@ import pytest
 
 from knowledge import readers
 from knowledge.errors import DocumentError
-from knowledge.parse import parse
+from knowledge.parse import parse, storable
 from knowledge.readers import read
 from knowledge.split import Section
 from tests.knowledge import files
@@ -87,6 +87,12 @@ def test_a_pdf_keeps_pages_and_leaves_headers_and_page_numbers() -> None:
     assert [section.page for section in sections if section.kind == "text"] == [1, 2, 3, 4, 5]
     assert sections[1] == Section("Refunds of part 1 take three days.", ("Part 1",), "text", 1)
     assert not any("Bluebird" in section.text for section in sections)
+
+
+def test_a_pdf_whose_font_stands_for_what_no_database_takes_is_read_without_it() -> None:
+    (section,) = parse("a.pdf", files.pdf([(11, "Refunds takex three days.")], means={"x": "0000"}))
+    assert section.text == "Refunds take three days."
+    assert storable("a\0b\ud800c\udc00d\U0001f600") == "abcd\U0001f600"
 
 
 def test_radicals_of_a_pdf_become_ordinary_characters() -> None:

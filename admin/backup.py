@@ -154,7 +154,7 @@ def _to_json(value: Any) -> Any:
 def _add_documents(archive: tarfile.TarFile, members: dict[str, dict[str, Any]], folder: Path) -> int:
     count = 0
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and path.suffix != ".part":  # those are still being written
             try:
                 file = path.open("rb")
             except FileNotFoundError:  # deleted since it was listed, and so no longer anyone's

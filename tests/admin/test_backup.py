@@ -142,6 +142,14 @@ def test_a_filled_installation_is_replaced_only_on_demand(full: Services, flask:
         assert [row.name for row in session.exec(select(KeywordList))] == ["words"]
 
 
+def test_an_upload_in_progress_is_left_out(full: Services, open_house: Open, tmp_path: Path) -> None:
+    (full.settings.data_dir / "documents" / "ab" / "abce.1-2.part").write_bytes(b"as far as it came")
+    assert back_up(full.db, full.settings, tmp_path / "b.tar.gz").documents == 1
+    there = open_house("there")
+    assert restore(there.db, there.settings, tmp_path / "b.tar.gz").documents == 1
+    assert not list(there.settings.data_dir.rglob("*.part"))
+
+
 def test_a_backup_does_not_overwrite_a_file(full: Services, flask: Flask, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     assert "exists already" in flask("backup", tmp_path / "mine").stderr

@@ -244,7 +244,7 @@ def _blank() -> dict[str, Any]:
 
 
 def _form(row: Provider | None, values: Mapping[str, Any], errors: dict[str, str], chosen: Preset | None = None) -> str:
-    models = [*values["models"], *(_blank() for _ in range(BLANK_ROWS))]
+    models = [*values["models"], *(_blank() for _ in range(1 if values["models"] else BLANK_ROWS))]
     return render_template(
         "console/provider.html",
         provider=row,

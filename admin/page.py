@@ -257,6 +257,7 @@ def _template_values() -> dict[str, Any]:
         "number": lambda value: f"{value:,}",
         "size": size,
         "language_url": language_url,
+        "plain": lambda value: f"{value:g}" if isinstance(value, float) else value,
         "pretty": lambda value: json.dumps(value, ensure_ascii=False, indent=1, default=str),
         "step_name": step_name,
         "field_name": field_name,

@@ -9,6 +9,8 @@ const say = panel.dataset;
 const hello = log.querySelector("[data-hello]");
 let chat = crypto.getRandomValues(new Uint32Array(4)).join("-");
 let saved = snapshot();
+let asking = "";
+const stop = panel.querySelector("[data-stop]");
 
 function snapshot() { return new URLSearchParams(new FormData(draft)).toString(); }
 
@@ -48,6 +50,8 @@ async function ask(text) {
   try {
     await saveDraft();
     const { turn_id: id } = await post(say.ask, JSON.stringify({ text, chat }), { "Content-Type": "application/json" });
+    asking = id;
+    stop.hidden = false;
     await listen(id, answer);
     await showTrace(id, turn);
   } catch (error) {
@@ -55,6 +59,7 @@ async function ask(text) {
     answer.classList.add("failed");
     answer.textContent = error.message || say.failed;
   }
+  stop.hidden = true;
   send.disabled = false;
   down();
 }
@@ -115,6 +120,7 @@ log.addEventListener("click", (event) => {
   const chip = event.target.closest("[data-say]");
   if (chip) ask(chip.dataset.say);
 });
+stop.addEventListener("click", () => { post(`${say.turns}${asking}/stop`, ""); });
 panel.querySelector("[data-new]").addEventListener("click", () => {
   chat = crypto.getRandomValues(new Uint32Array(4)).join("-");
   log.replaceChildren(hello);

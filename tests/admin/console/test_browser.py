@@ -117,6 +117,27 @@ def test_the_debug_chat_asks_what_is_in_the_form(browser: Browser, system: Insta
         expect(page.get_by_role("heading", name="Changed and not saved")).to_be_visible()
 
 
+def test_an_answer_is_stopped(browser: Browser, system: Installation, model: ModelEmulator, name: str) -> None:
+    model.always("word " * 500, tokens_per_s=20)
+    with signed_in(browser, system, DESK) as page:
+        page.goto("/admin/models/new")
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_label("Base URL").fill(model.base_url)
+        page.get_by_label("API key").fill(KEY)
+        page.locator("[name='models.0.name']").fill(MODEL)
+        page.get_by_role("button", name="Save").click()
+        page.goto("/admin/bots/new")
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_label("Model").select_option(f"{name}/{MODEL}")
+        page.get_by_role("button", name="Create the draft").click()
+        debug = page.locator("#debug")
+        debug.get_by_role("textbox").fill("Count for ever")
+        debug.get_by_role("textbox").press("Enter")
+        expect(debug.get_by_text("word word")).to_be_visible(timeout=ANSWER_MS)
+        debug.get_by_role("button", name="Stop").click()
+        expect(debug.locator(".trace")).to_contain_text("Stopped", timeout=ANSWER_MS)
+
+
 def test_a_document_is_uploaded_found_and_deleted(browser: Browser, system: Installation, name: str) -> None:
     with signed_in(browser, system, DESK) as page:
         page.goto("/admin/knowledge")

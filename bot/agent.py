@@ -74,13 +74,12 @@ def answer(turn: Turn, parts: Parts, emit: Emit) -> Reply:
         return _say(_sentence("error.empty", turn), turn, emit)
     emit(Status("moderating"))
     try:
-        verdict = _moderate(turn, parts)
+        allowed = _moderate(turn, parts)
     except ServiceError as error:
         return _failed(turn, "moderation", "error.moderation", error)
-    if verdict.blocked:
+    if allowed is None:
         return _say(_refusal(turn), replace(turn, question=""), emit, "blocked")
-    asked = verdict.text
-    turn = replace(turn, incoming=replace(turn.incoming, text=asked), question=asked)
+    turn, asked = allowed, allowed.question
     if wants_handoff(turn):
         return _handoff(turn, emit)
     kind = small_talk(asked)
@@ -121,19 +120,30 @@ def wants_handoff(turn: Turn) -> bool:
 # --- the steps -----------------------------------------------------------------------------------------------------
 
 
-def _moderate(turn: Turn, parts: Parts) -> Verdict:
+def _moderate(turn: Turn, parts: Parts) -> Turn | None:
+    """The turn as it may go on: the question, and of the caller's own history what the model will read. None: refused."""
     with parts.trace.step("moderate", characters=len(turn.question)) as span:
         verdict = parts.moderate(turn.question)
-        span.update(action=verdict.action, words=sorted({match.word for match in verdict.matches}))
-        return verdict
+        history = turn.incoming.history
+        if history is not None:
+            history = tuple(fit([replace(said, text=normalise(said.text)) for said in history], HISTORY_TOKENS))
+        earlier = [parts.moderate(said.text) if said.role == "user" else None for said in history or ()]
+        verdicts = [verdict, *(one for one in earlier if one)]
+        span.update(action=verdict.action, words=sorted({match.word for one in verdicts for match in one.matches}))
+        if any(one.blocked for one in verdicts):
+            span["action"] = "block"
+            return None
+    if history is not None:
+        history = tuple(replace(said, text=one.text) if one else said for said, one in zip(history, earlier, strict=True))
+    incoming = replace(turn.incoming, text=verdict.text, history=history)
+    return replace(turn, incoming=incoming, question=verdict.text)
 
 
 def _recall(turn: Turn, parts: Parts) -> Turn:
     """The turn with what was said before: the caller's own history, else what memory holds."""
     with parts.trace.step("recall") as span:
         if turn.incoming.history is not None:
-            brought = [replace(said, text=normalise(said.text)) for said in turn.incoming.history]
-            turn = replace(turn, history=fit(brought, HISTORY_TOKENS))
+            turn = replace(turn, history=turn.incoming.history)
         else:
             try:
                 turn = parts.recall(turn)
@@ -252,7 +262,7 @@ def _finish(turn: Turn, parts: Parts, emit: Emit, said: _Said, outcome: Outcome)
     reply = Reply("", "stop", usage=outcome.usage, model=model, cost=outcome.cost, turn=turn)
     with parts.trace.step("finish", words=sorted({match.word for match in said.guard.matches})) as span:
         text = said.text.strip()
-        if turn.bot.knowledge.bases:
+        if turn.passages:  # else its numbers in brackets are no marks
             text = citations.clean(text, len(turn.passages), turn.bot.knowledge.cite).strip()
         allowed: str | None = text
         if said.guard.blocked:

@@ -18,9 +18,14 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
 
 def clean(text: str, passages: int, cite: bool) -> str:
-    """text without the marks that name none of so many passages; without any mark when cite is false."""
+    """text without the marks that name none of so many passages; without any mark when cite is false.
+
+    A number glued to a word, as in a[0], is one of the text's own, unless it names a passage.
+    """
 
     def mend(match: re.Match[str]) -> str:
+        if _is_glued(match) and not all(1 <= n <= passages for n in _numbers(match)):
+            return match[0]
         numbers = [n for n in _numbers(match) if cite and 1 <= n <= passages]
         if len(numbers) == len(_numbers(match)):
             return match[0]
@@ -51,6 +56,12 @@ def _citation(n: int, passage: Passage) -> Citation:
     title = passage.title or passage.heading or passage.question or passage.base
     text = f"{passage.question}\n{passage.text}" if passage.question else passage.text
     return Citation(n=n, title=title, snippet=snippet(text), url=passage.url)
+
+
+def _is_glued(match: re.Match[str]) -> bool:
+    """Whether a letter or digit of a script that parts its words stands right before."""
+    before = match.string[match.start() - 1 : match.start()] if match.start() and match[0][0] not in " \t" else ""
+    return before == "_" or (before.isalnum() and before < "\u2e80")
 
 
 def _numbers(match: re.Match[str]) -> list[int]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -127,6 +127,21 @@ def test_a_masked_word_goes_on_as_stars(modelled: Desk, model: ModelEmulator) ->
     modelled.ask("What is the secret of tea?")
     assert "secret" not in model.was_asked[-1].text
     assert "****** of tea" in model.was_asked[-1].text
+
+
+@pytest.mark.parametrize("check", ["block", "mask"])
+def test_what_a_caller_says_was_asked_before_is_moderated_too(
+    check: Literal["block", "mask"], modelled: Desk, model: ModelEmulator
+) -> None:
+    modelled.forbids = [WordList("house", ("secret",), check)]
+    modelled.history = (Said("user", "What is the secret of tea?"), Said("assistant", "Time."))
+    reply = modelled.ask("Which payment methods do you accept in the shop?")
+    assert modelled.span("moderate")["words"] == ["secret"]
+    if check == "block":
+        assert (reply.finish, modelled.searched_for, len(model.was_asked)) == ("blocked", [], 0)
+    else:
+        assert "secret" not in model.was_asked[-1].text
+        assert "****** of tea" in model.was_asked[-1].text
 
 
 def test_a_forbidden_word_in_an_answer_never_leaves(modelled: Desk, model: ModelEmulator) -> None:
@@ -322,6 +337,11 @@ def test_a_bot_without_knowledge_may_write_numbers_in_brackets(modelled: Desk, m
     assert (reply.text, reply.citations) == ("The list is [1] and [2].", ())
 
 
+def test_where_nothing_was_found_numbers_in_brackets_are_the_models_own(modelled: Desk, model: ModelEmulator) -> None:
+    model.will_say("The list is [1, 2, 3] and a[0].")
+    assert modelled.ask("Write a list").text == "The list is [1, 2, 3] and a[0]."
+
+
 def test_a_bot_that_does_not_cite_shows_no_marks_in_the_end(modelled: Desk, model: ModelEmulator, desk: Desk) -> None:
     knowledge = {"bases": ["handbook"], "cite": False}
     modelled.configured(knowledge=knowledge).finds = [REFUNDS]
@@ -436,6 +456,7 @@ def test_reasoning_is_no_answer(modelled: Desk, model: ModelEmulator) -> None:
 
 @pytest.mark.parametrize("said", [" \n ", "[9]"])
 def test_an_answer_of_nothing_is_an_error(said: str, modelled: Desk, model: ModelEmulator) -> None:
+    modelled.finds = [REFUNDS]
     model.will_say(said)
     reply = modelled.ask("How long does a refund take?")
     assert (reply.finish, reply.error_code, reply.text) == ("error", "unusable", say("error.model", "en"))

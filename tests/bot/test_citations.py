@@ -24,6 +24,8 @@ PASSAGES = (passage("One.", title="First", url="https://shop.example/1"), passag
         ("Zero [0] and [00].", "Zero and."),
         ("A link [1](https://x.example) stays", "A link [1](https://x.example) stays"),
         ("`code[9]` and\n```\na[9]\n```", "`code[9]` and\n```\na[9]\n```"),
+        ("Read a[0], b_[9] and café[7]", "Read a[0], b_[9] and café[7]"),
+        ("days[1][9]", "days[1]"),
         ("[2026] is a year", "[2026] is a year"),
         ("[x] [ ] []", "[x] [ ] []"),
     ],
@@ -34,6 +36,7 @@ def test_only_marks_that_name_a_passage_stay(said: str, kept: str) -> None:
 
 def test_without_citing_no_mark_stays() -> None:
     assert clean("Fine [1]. 好【2】。", 2, cite=False) == "Fine. 好。"
+    assert clean("Fine[1], a[0].", 2, cite=False) == "Fine, a[0]."
 
 
 def test_the_passages_cited_are_told_once_in_the_order_of_the_text() -> None:

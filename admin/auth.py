@@ -26,6 +26,7 @@ MAX_NAME_CHARS = 100
 
 TRIES = 5  # wrong passwords for one name from one address …
 TRIES_OF_ADDRESS = 30  # … and for all names from one address …
+TRIES_OF_NAME = 100  # … and for one name from all addresses …
 WINDOW_S = 900  # … within this time
 
 # Source: OWASP Password Storage Cheat Sheet, argon2id: 19 MiB, two passes, one lane. Small machines sign in too.
@@ -119,6 +120,7 @@ class Throttle:
         waits = (
             self._count(client, self._key("pair", name.casefold(), address), TRIES),
             self._count(client, self._key("address", address), TRIES_OF_ADDRESS),
+            self._count(client, self._key("name", name.casefold()), TRIES_OF_NAME),
         )
         return max(waits)
 

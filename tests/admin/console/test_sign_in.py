@@ -43,6 +43,28 @@ def test_guessing_is_throttled_without_redis(open_console: Callable[..., Console
     assert door.sign_in().status_code == 429
 
 
+def test_one_guesser_does_not_lock_others_out(door: Console) -> None:
+    for _ in range(TRIES + 1):
+        refused = door.post(
+            "/admin/sign-in", {"name": "Cy", "password": "guess guess"}, headers={"X-Forwarded-For": "x, 203.0.113.9"}
+        )
+    assert refused.status_code == 429
+    there = {"name": "Cy", "password": PASSWORD}
+    assert door.post("/admin/sign-in", there, headers={"X-Forwarded-For": "203.0.113.8"}).status_code == 303
+
+
+def test_only_a_proxy_on_this_machine_says_where_the_browser_is(door: Console) -> None:
+    peer = {"REMOTE_ADDR": "203.0.113.9"}
+    for place in range(TRIES + 1):
+        refused = door.post(
+            "/admin/sign-in",
+            {"name": "Cy", "password": "guess guess"},
+            headers={"X-Forwarded-For": f"10.0.0.{place}"},
+            environ_base=peer,
+        )
+    assert refused.status_code == 429
+
+
 def test_signing_in_forgets_the_wrong_tries_before(door: Console) -> None:
     for _ in range(TRIES - 1):
         door.sign_in(password="guess guess guess")

@@ -155,6 +155,22 @@ async def at_rate(per_s: float, count: int, one: Callable[[int], Any]) -> list[A
     return await asyncio.gather(*tasks)
 
 
+async def at_rate_by_visitors(house: House, model: Model, per_s: float, count: int, visitors: list[Asker]) -> list[Answer]:
+    """Ask `count` questions at that rate, each by a visitor who waits for no answer; more come when all of them do."""
+    free = list(visitors)
+
+    async def ask(_: int) -> Answer:
+        visitor = free.pop(0) if free else (await _visitors(house, model, 1))[0]
+        answer = await visitor.ask(QUESTION)
+        free.append(visitor)
+        return answer
+
+    answers: list[Answer] = await at_rate(per_s, count, ask)
+    for visitor in free:
+        visitor.leave()
+    return answers
+
+
 async def _visitors(house: House, model: Model, count: int) -> list[Asker]:
     visitors = [Asker(house.port, model.name) for _ in range(count)]
     for visitor in visitors:
@@ -189,9 +205,7 @@ async def _added(house: House, count: int = 60) -> list[Figure]:
     _, own = await _model_alone(house.ports[TWO_SECONDS.name], 3)
     visitors = await _visitors(house, TWO_SECONDS, 12)
     await asyncio.gather(*(visitor.ask(QUESTION) for visitor in visitors[:4]))
-    answers = await at_rate(2, count, lambda n: visitors[n % len(visitors)].ask(QUESTION))
-    for visitor in visitors:
-        visitor.leave()
+    answers = await at_rate_by_visitors(house, TWO_SECONDS, 2, count, visitors)
     for answer in answers:
         check(answer)
     times = [(answer.ended_at - answer.posted_at - own) * 1000 for answer in answers]
@@ -210,9 +224,7 @@ def acknowledgement(house: House) -> list[Figure]:
 async def _acknowledgement(house: House, count: int = 750) -> list[Figure]:
     visitors = await _visitors(house, TWO_SECONDS, 150)
     await asyncio.gather(*(visitor.ask(QUESTION) for visitor in visitors[:50]))
-    answers = await at_rate(50, count, lambda n: visitors[n % len(visitors)].ask(QUESTION))
-    for visitor in visitors:
-        visitor.leave()
+    answers = await at_rate_by_visitors(house, TWO_SECONDS, 50, count, visitors)
     for answer in answers:
         check(answer)
     times = [(answer.acknowledged_at - answer.posted_at) * 1000 for answer in answers]
@@ -312,4 +324,3 @@ def memory_growth(house: House, users: int = 1500) -> list[Figure]:
     after = settled_mib(house)
     note = f"{users} users: {before:.0f} → {after:.0f} MiB"
     return [Figure("memory growth per 1,000 users", (after - before) / users * 1000, "MiB", 10, note=note)]
-

@@ -132,9 +132,12 @@ def emulator(model: Model) -> Iterator[int]:
     words = ["--port", str(port), "--delay", str(model.delay_s), "--answer", model.answer]
     if model.tokens_per_s:
         words += ["--tokens-per-s", str(model.tokens_per_s)]
-    with on_core(OTHER_CORE), subprocess.Popen(
-        [sys.executable, "-m", "tests.emulators.model", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        on_core(OTHER_CORE),
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.emulators.model", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             process.stdout.readline()  # it says its address when it listens

@@ -122,9 +122,7 @@ class Connection:
         if fields.get(b"connection") == b"close":
             self.close()
 
-    async def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, token: str, extra: str
-    ) -> asyncio.StreamReader:
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None, token: str, extra: str) -> asyncio.StreamReader:
         if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self.host, self.port)
         content = b"" if body is None else json.dumps(body).encode()
@@ -168,6 +166,14 @@ class Asker:
         self._connection = Connection("127.0.0.1", port)
         self.token = ""
         self.conversation_id = ""
+
+    async def listens(self) -> bool:
+        """Whether a server is there and says that it is ready."""
+        try:
+            return (await self._connection.call("GET", "/readyz"))[0] == 200
+        except (OSError, EOFError):
+            self._connection.close()
+            return False
 
     async def arrive(self) -> None:
         """Start a session."""

@@ -1,22 +1,26 @@
 """Forbidden words: found in a whole text, and in a text that is still being written.
 
 Words are matched wherever they stand, case and width folded (NFKC, casefold), across invisible characters and runs of
-white space. The search is an Aho-Corasick automaton of our own, since a stream needs the depth of its state: the
-characters that may still become a forbidden word are exactly those that led there, and only they are held back.
+white space, and whether an accent is part of its letter or follows it. The search is an Aho-Corasick automaton of our own,
+since a stream needs the depth of its state: the characters that may still become a forbidden word are exactly those that
+led there and a letter whose accent may follow, and only they are held back.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Literal
 
 from bot.types import Match, Verdict
 
 Action = Literal["block", "mask", "review"]
+_MOST_MARKS = 10  # that are composed with a letter; a longer run takes quadratic time
 _STRENGTH = {"pass": 0, "review": 1, "mask": 2, "block": 3}
 
 
@@ -38,6 +42,7 @@ class Automaton:
         self.fail: list[int] = [0]
         self.depth: list[int] = [0]
         self.found: list[tuple[int, ...]] = [()]  # the entries that end at each state
+        self.bases: set[str] = set()  # letters that marks after them may make a letter of a word
         for word_list in lists:
             for word in word_list.words:
                 self._add(word, word_list.action)
@@ -58,6 +63,7 @@ class Automaton:
                 self.depth.append(self.depth[state] + 1)
                 self.found.append(())
             state = following
+            self.bases |= _bases(unit)
         self.found[state] += (len(self.entries),)
         self.entries.append((word, action, len(units)))
 
@@ -89,19 +95,42 @@ class Scanner:
         self._state = 0
         self._starts: list[int] = []  # where each folded character that led to the state came from
         self._in_space = False
+        self._letter = ""  # folded, with the marks after it so far; it waits for more of them
+        self._letter_start = self._letter_end = 0
         self.position = 0
 
     @property
     def held_from(self) -> int:
         """Everything before this position can no longer become part of a word that is not found yet."""
-        return self._starts[0] if self._starts else self.position
+        if self._starts:
+            return self._starts[0]
+        return self._letter_start if self._letter else self.position
 
     def feed(self, char: str) -> list[tuple[int, int, int]]:
-        """The words that end with this character, as (entry, start, end)."""
-        automaton, ends = self._automaton, []
-        units = fold_char(char)
-        at = self.position
+        """The words that are found with this character, as (entry, start, end)."""
+        units, at = fold_char(char), self.position
         self.position += 1
+        if self._letter:
+            if not units:
+                return []
+            if _joins(self._letter, units):
+                self._letter, self._letter_end = self._letter + units, at + 1
+                return []
+        ends = self.close()
+        if units in self._automaton.bases:
+            self._letter, self._letter_start, self._letter_end = units, at, at + 1
+            return ends
+        return ends + self._walk(units, at, at + 1)
+
+    def close(self) -> list[tuple[int, int, int]]:
+        """The words that are found now that no mark follows the last letter."""
+        if not self._letter:
+            return []
+        units, self._letter = unicodedata.normalize("NFC", self._letter), ""
+        return self._walk(units, self._letter_start, self._letter_end)
+
+    def _walk(self, units: str, start: int, end: int) -> list[tuple[int, int, int]]:
+        automaton, ends = self._automaton, []
         if units == " ":
             if self._in_space:
                 return []  # a run of white space is one space
@@ -110,11 +139,17 @@ class Scanner:
             self._in_space = False
         for unit in units:
             self._state = automaton.next(self._state, unit)
-            self._starts.append(at)
+            self._starts.append(start)
             del self._starts[: len(self._starts) - automaton.depth[self._state]]
             for entry in automaton.found[self._state]:
-                ends.append((entry, self._starts[-automaton.entries[entry][2]], at + 1))
+                ends.append((entry, self._starts[-automaton.entries[entry][2]], end))
         return ends
+
+
+# Source: Unicode, DerivedCoreProperties: Default_Ignorable_Code_Point, beyond the categories Cf and Cc.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -122,8 +157,7 @@ def fold_char(char: str) -> str:
     """A character as it is compared: compatibility forms, case and width folded; nothing for an invisible one."""
     if char.isspace():
         return " "
-    category = unicodedata.category(char)
-    if category in ("Cf", "Cc") or "\ufe00" <= char <= "\ufe0f" or char in "\u034f\u115f\u1160\u3164\uffa0":
+    if unicodedata.category(char) in ("Cf", "Cc") or _IGNORABLE.match(char):
         return ""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", char).casefold())
     return folded.replace(" ", "")  # ´ and its kin decompose to a space and a mark
@@ -135,7 +169,25 @@ def _fold(word: str) -> str:
         folded = fold_char(char)
         if folded != " " or (units and units[-1] != " "):
             units.append(folded)
-    return "".join(units).rstrip(" ")
+    return unicodedata.normalize("NFC", "".join(units)).rstrip(" ")
+
+
+def _bases(unit: str) -> set[str]:
+    """The letters that become unit with marks after them: e, ê and ẹ for ệ."""
+    apart = unicodedata.normalize("NFD", unit)
+    letter, marks = apart[0], apart[1:]
+    some = (unicodedata.normalize("NFC", letter + "".join(few)) for n in range(len(marks)) for few in combinations(marks, n))
+    return {base for base in some if len(base) == 1}
+
+
+def _joins(letter: str, units: str) -> bool:
+    """Whether units, which follow letter, are marks upon it or melt into it."""
+    if len(letter) > _MOST_MARKS:
+        return False
+    if unicodedata.combining(units[0]):
+        return True
+    apart = len(unicodedata.normalize("NFC", letter)) + len(units)
+    return len(unicodedata.normalize("NFC", letter + units)) < apart
 
 
 @lru_cache(maxsize=64)
@@ -157,13 +209,12 @@ def check(text: str, lists: Sequence[WordList]) -> Verdict:
     action = "pass"
     matches: set[tuple[int, int, str]] = set()
     masked = list(text)
-    for char in text:
-        for entry, start, end in scanner.feed(char):
-            word, what, _ = automaton.entries[entry]
-            matches.add((start, end, word))
-            action = max(action, what, key=lambda name: _STRENGTH[name])
-            if what == "mask":
-                masked[start:end] = "*" * (end - start)
+    for entry, start, end in [end for char in text for end in scanner.feed(char)] + scanner.close():
+        word, what, _ = automaton.entries[entry]
+        matches.add((start, end, word))
+        action = max(action, what, key=lambda name: _STRENGTH[name])
+        if what == "mask":
+            masked[start:end] = "*" * (end - start)
     found = tuple(Match(word, start, end) for start, end, word in sorted(matches))
     return Verdict(action, "".join(masked) if action == "mask" else text, found)  # type: ignore[arg-type]
 
@@ -204,6 +255,9 @@ class StreamGuard:
 
     def close(self) -> str:
         """What was held back, now that nothing follows; nothing when blocked."""
+        if self._scanner and self._automaton and not self.blocked:
+            for entry, start, end in self._scanner.close():
+                self._note(self._automaton.entries[entry], start, end)
         rest = "" if self.blocked else "".join(self._held)
         self._left += len(rest)
         self._held = []

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +191,8 @@ class Searcher:
         if not len(union):
             return []
         missing = [chunk_id for chunk_id in union.tolist() if chunk_id not in asked.nearest]
-        cosines = asked.nearest | _stored_cosines(session, missing, bases, asked.vectors)
+        cosines = asked.nearest | _kept_cosines(missing, bases, kept, asked.vectors)
+        cosines |= _stored_cosines(session, [i for i in missing if i not in cosines], bases, asked.vectors)
         cosine = np.array([cosines.get(chunk_id, np.nan) for chunk_id in union.tolist()], dtype=np.float32)
         lexical, _ = asked.covered.of(union)
         score = np.zeros(len(union), dtype=np.float32)
@@ -250,6 +252,20 @@ class _Clock:
         self._last = now
 
 
+def _kept_cosines(
+    chunk_ids: list[int], bases: list[Base], kept: dict[int, Kept], vectors: Mapping[str, Vectors]
+) -> dict[int, float]:
+    """The cosines of passages whose vectors are in memory."""
+    wanted = np.array(chunk_ids, dtype=np.int64)
+    cosines: dict[int, float] = {}
+    for base in bases:
+        one, question = kept[base.id], vectors.get(base.embedding)
+        if question is not None and one.vectors.shape[1] == len(question):
+            rows = np.flatnonzero(np.isin(one.ids, wanted))
+            cosines.update(zip(one.ids[rows].tolist(), (one.vectors[rows] @ question).tolist(), strict=True))
+    return cosines
+
+
 def _stored_cosines(
     session: Session, chunk_ids: list[int], bases: list[Base], vectors: Mapping[str, Vectors]
 ) -> dict[int, float]:
@@ -278,7 +294,8 @@ def _passages(
         short = [found for found in wanted if sum(c.chunk_id in read for c in found) < min(top_k, len(found))]
         ids = {c.chunk_id for found in short for c in found[: top_k + extra]} - read.keys()
         read |= _read_passages(session, sorted(ids), [base.id for base in bases])
-    return [[_scored(read[c.chunk_id], c) for c in found if c.chunk_id in read][:top_k] for found in wanted]
+    there = [islice((c for c in found if c.chunk_id in read), top_k) for found in wanted]
+    return [[_scored(read[c.chunk_id], c) for c in found] for found in there]
 
 
 def _read_passages(session: Session, ids: list[int], base_ids: list[int]) -> dict[int, Passage]:

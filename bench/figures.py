@@ -12,6 +12,7 @@ from typing import Any
 from bench import processes
 from bench.house import LONG, STREAM, STREAM_TOKENS, TWO_SECONDS, ZERO, House, Model, relay
 from bench.load import Answer, Asker, Connection
+from tests.emulators.model import KEY
 
 QUESTION = "How long does a refund take?"
 ASKERS = 32  # at zero delay: enough to keep one core busy
@@ -178,14 +179,12 @@ async def _visitors(house: House, model: Model, count: int) -> list[Asker]:
     return visitors
 
 
-async def _model_alone(port: int, count: int) -> tuple[float, float]:
+async def _model_alone(house: House, model: Model, count: int) -> tuple[float, float]:
     """The model's own time as its caller sees it: (first token, last event), medians in seconds."""
     firsts, lasts = [], []
-    from tests.emulators.model import KEY, MODEL
-
     for _ in range(count):
-        connection = Connection("127.0.0.1", port)
-        body = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}], "stream": True}
+        connection = Connection("127.0.0.1", house.ports[model.name])
+        body = {"model": model.name, "messages": [{"role": "user", "content": QUESTION}], "stream": True}
         began, first = time.perf_counter(), 0.0
         async for piece in connection.pieces("POST", "/v1/chat/completions", body, KEY):
             if not first and b'"content": "' in piece.replace(b'"content": ""', b""):
@@ -202,7 +201,7 @@ def added(house: House) -> list[Figure]:
 
 
 async def _added(house: House, count: int = 60) -> list[Figure]:
-    _, own = await _model_alone(house.ports[TWO_SECONDS.name], 3)
+    _, own = await _model_alone(house, TWO_SECONDS, 3)
     visitors = await _visitors(house, TWO_SECONDS, 12)
     await asyncio.gather(*(visitor.ask(QUESTION) for visitor in visitors[:4]))
     answers = await at_rate_by_visitors(house, TWO_SECONDS, 2, count, visitors)
@@ -238,7 +237,7 @@ def streaming(house: House) -> list[Figure]:
 
 
 async def _streaming(house: House, chats: int = 100) -> list[Figure]:
-    first, _ = await _model_alone(house.ports[STREAM.name], 1)
+    first, _ = await _model_alone(house, STREAM, 1)
     visitors = await _visitors(house, STREAM, chats)
     cpu, began = house.cpu_s(), time.perf_counter()
     answers = await at_rate(20, chats, lambda n: visitors[n].ask(QUESTION))

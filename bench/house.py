@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import processes
 from tests.conftest import ROOT, Installation, free_port, wait_for
-from tests.emulators.model import KEY, MODEL
+from tests.emulators.model import KEY
 
 ANSWER = "Refunds reach your account within seven working days after we have received the parcel."
 OUR_CORE, OTHER_CORE = 0, 1
@@ -23,7 +23,10 @@ OUR_CORE, OTHER_CORE = 0, 1
 
 @dataclass(frozen=True)
 class Model:
-    """How an emulated model speaks; a bot and a web channel of this name stand in front of it."""
+    """How an emulated model speaks; a bot and a web channel of this name stand in front of it.
+
+    The model bears the name too: providers that offer the same model would share its load.
+    """
 
     name: str
     delay_s: float = 0.0
@@ -112,11 +115,11 @@ def _yaml(kind: str, models: tuple[Model, ...], ports: dict[str, int]) -> str:
         if kind == "providers":
             return (
                 f"  - {{name: {model.name}, base_url: 'http://127.0.0.1:{ports[model.name]}/v1', api_key: {KEY},"
-                f" models: [{{name: {MODEL}, context: 32000}}]}}\n"
+                f" models: [{{name: {model.name}, context: 32000}}]}}\n"
             )
         if kind == "bots":
             bases = ", knowledge: {bases: [refunds]}" if model.knows else ""
-            return f"  - {{name: {model.name}, model: {model.name}/{MODEL}, followups: {{enabled: false}}{bases}}}\n"
+            return f"  - {{name: {model.name}, model: {model.name}/{model.name}, followups: {{enabled: false}}{bases}}}\n"
         return f"  - {{name: {model.name}, kind: web, bot: {model.name}}}\n"
 
     if kind == "knowledge":
@@ -129,7 +132,7 @@ def _yaml(kind: str, models: tuple[Model, ...], ports: dict[str, int]) -> str:
 def emulator(model: Model) -> Iterator[int]:
     """A model in a process of its own on the other core; gives its port."""
     port = free_port()
-    words = ["--port", str(port), "--delay", str(model.delay_s), "--answer", model.answer]
+    words = ["--port", str(port), "--delay", str(model.delay_s), "--answer", model.answer, "--model", model.name]
     if model.tokens_per_s:
         words += ["--tokens-per-s", str(model.tokens_per_s)]
     with (
@@ -150,7 +153,7 @@ def emulator(model: Model) -> Iterator[int]:
 def relay(model_port: int) -> Iterator[tuple[int, int]]:
     """The bare Flask relay (bench/relay.py) on our core; gives its port and pid."""
     port = free_port()
-    environment = {**os.environ, "MODEL_URL": f"http://127.0.0.1:{model_port}/v1", "MODEL_KEY": KEY, "MODEL": MODEL}
+    environment = {**os.environ, "MODEL_URL": f"http://127.0.0.1:{model_port}/v1", "MODEL_KEY": KEY, "MODEL": ZERO.name}
     words = ["-m", "gunicorn", "-k", "gthread", "-w", "1", "--threads", "300", "-b", f"127.0.0.1:{port}",
              "--log-level", "error", "--no-control-socket", "bench.relay:app"]  # fmt: skip
     with on_core(OUR_CORE), subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment) as process:

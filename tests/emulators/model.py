@@ -432,8 +432,9 @@ def main() -> None:
     parser.add_argument("--tokens-per-s", type=float, default=None)
     parser.add_argument("--answer", default="Refunds reach your account within seven working days.")
     parser.add_argument("--key", default=KEY)
+    parser.add_argument("--model", default=MODEL, help="the chat model's name")
     options = parser.parse_args()
-    emulator = ModelEmulator(options.port, options.key, kept=100)
+    emulator = ModelEmulator(options.port, options.key, (options.model, EMBEDDING_MODEL), kept=100)
     emulator.usual = replace(emulator.usual, text=options.answer, delay_s=options.delay, tokens_per_s=options.tokens_per_s)
     with emulator:
         print(f"{emulator.base_url} key {emulator.key} models {', '.join(emulator.models)}", flush=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 from sqlmodel import col, select
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 import admin
 from admin.cli import COMMANDS
@@ -54,6 +55,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.cli.add_command(command)
     app.add_url_rule("/", view_func=partial(_home, services), endpoint="home")
     app.register_error_handler(StoreError, _store_failed)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(InternalServerError, _broke)
     app.after_request(_harden)
     return app
 
@@ -77,8 +80,27 @@ def _home(services: Services) -> str:
 def _store_failed(error: StoreError) -> Response:
     """503: nothing was stored, so whoever asked should ask again; a platform does by itself."""
     logger.error("a request was refused: %s", error)
-    refusal = BadRequest("unavailable", say("error.internal", locale_of(request)), 503, retry_after_s=2)
-    return error_response(refusal)
+    return _in_form(BadRequest("unavailable", say("error.internal", locale_of(request)), 503, retry_after_s=2))
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    """Flask's own refusals (404, 405, 413): in our form below the APIs, as a page elsewhere."""
+    if not request.path.startswith(("/api/", "/v1/")):
+        return error
+    code = (error.name or "error").casefold().replace(" ", "_")
+    return _in_form(BadRequest(code, error.description or code, error.code or 500))
+
+
+def _broke(error: InternalServerError) -> Response | HTTPException:
+    """A fault of ours; Flask has logged it."""
+    if not request.path.startswith(("/api/", "/v1/")):
+        return error
+    return _in_form(BadRequest("internal", say("error.internal", locale_of(request)), 500))
+
+
+def _in_form(error: BadRequest) -> Response:
+    """The error as the API that was called says errors."""
+    return openai_api.error_response(error) if request.path.startswith("/v1/") else error_response(error)
 
 
 def _harden(response: Response) -> Response:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import redis
 from rq.job import Job
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete, func
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -18,6 +18,7 @@ from bot.tables import Channel, Conversation, Turn, TurnStatus, utcnow
 from bot.texts import say
 from jobs.events import stream_key
 from jobs.services import Services
+from jobs.watch import request_stop
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +76,10 @@ def _stop_answers(services: Services, conversations: list[str]) -> None:
     """Ask the answers in progress to stop, and give them a moment, so that they write nothing afterwards."""
     for part in _parts(conversations):
         unfinished = col(Turn.status).in_([TurnStatus.WAITING, TurnStatus.RUNNING])
-        with services.db.write() as session:
-            session.connection().execute(
-                update(Turn).where(col(Turn.conversation_id).in_(part), unfinished).values(stop_requested=True)
-            )
+        with services.db.read() as session:
+            running = session.exec(select(Turn.id).where(col(Turn.conversation_id).in_(part), unfinished)).all()
+        for turn_id in running:
+            request_stop(services, turn_id)
     end = time.monotonic() + STOP_S
     while time.monotonic() < end and any(_held(services, part) for part in _parts(conversations)):
         time.sleep(LOOK_S)

@@ -13,7 +13,7 @@ from bot.errors import BotError, ConfigError, ModelError, ServiceError
 from bot.language import answer_language
 from bot.memory import HISTORY_TOKENS, estimate_tokens, fit
 from bot.moderation import StreamGuard, passed
-from bot.normalise import normalise
+from bot.normalise import normalise, whole_characters
 from bot.smalltalk import Kind, reply_text, small_talk
 from bot.texts import say
 from bot.trace import Trace
@@ -210,7 +210,7 @@ def _ask_models(messages: list[prompt.Message], turn: Turn, parts: Parts, emit: 
     said = _Said(parts.guard())
     with parts.trace.step("model", messages=messages) as span:
         stream = parts.llm.chat(parts.models_only, messages, temperature=turn.bot.temperature, max_tokens=turn.bot.max_tokens)
-        said.listen(iter(stream), parts.stopped, emit)
+        said.listen(whole_characters(iter(stream)), parts.stopped, emit)
         stream.close()
         outcome = stream.outcome
         span.update(

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
 from bot.errors import StoreError
 
 BUSY_TIMEOUT_S = 8  # then the caller is told to come again
 PG_POOL = 20
+CONNECT_TIMEOUT_S = 5
+AWAY = (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError)  # what a database that is away raises
 POOL_TIMEOUT_S = 20
 
 
@@ -50,7 +53,7 @@ class Database:
         try:
             with Session(self.engine, expire_on_commit=False) as session:
                 yield session
-        except (OperationalError, sqlite3.OperationalError) as error:
+        except AWAY as error:
             raise _store_error(error) from error
 
     @contextmanager
@@ -66,7 +69,7 @@ class Database:
                 with Session(self.engine, expire_on_commit=False) as session:
                     yield session
                     session.commit()
-        except (OperationalError, sqlite3.OperationalError) as error:
+        except AWAY as error:
             raise _store_error(error) from error
 
     @contextmanager
@@ -111,7 +114,10 @@ def _open_turnstile(engine: Engine) -> int:
 def make_engine(url: str) -> Engine:
     """An engine for url: sqlite:///PATH with WAL and foreign keys, or postgresql+psycopg://…."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=PG_POOL, max_overflow=PG_POOL, pool_pre_ping=True, pool_timeout=POOL_TIMEOUT_S)
+        return create_engine(
+            url, pool_size=PG_POOL, max_overflow=PG_POOL, pool_pre_ping=True, pool_timeout=POOL_TIMEOUT_S,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        )  # fmt: skip
     engine = create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, pool_size=8, max_overflow=120
     )
@@ -135,6 +141,6 @@ def _begin_sqlite(connection: Any) -> None:
     connection.connection.driver_connection.execute(f"BEGIN {mode}")  # a tenth of what the same costs through SQLAlchemy
 
 
-def _store_error(error: OperationalError | sqlite3.OperationalError) -> StoreError:
-    reason = error.orig if isinstance(error, OperationalError) else error
+def _store_error(error: Exception) -> StoreError:
+    reason = getattr(error, "orig", None) or error
     return StoreError("database", f"The database did not do it: {reason}", permanent=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 LIMIT_CHARS = 100_000
 MARKS_IN_A_ROW = 10  # more than any writing system stacks; composing longer runs takes quadratic time
@@ -21,6 +22,25 @@ _INVISIBLE = re.compile(
 )
 _JOINERS = re.compile("[\u200c\u200d]")
 _TAGS = re.compile("(\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{2,6}\U000e007f)|[\U000e0000-\U000e0fff]")
+
+
+def mended(text: str) -> str:
+    """text as it can be sent and stored anywhere: surrogate pairs joined, lone ones replaced by U+FFFD, NUL left out."""
+    if text.isascii():
+        return text.replace("\x00", "")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "")
+
+
+def whole_characters(pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces of a stream, mended; a character whose halves come in two pieces comes with the second."""
+    half = ""
+    for piece in pieces:
+        text = half + piece
+        half = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
+        if whole := mended(text[: len(text) - len(half)]):
+            yield whole
+    if half:
+        yield mended(half)
 
 
 def normalise(text: str) -> str:

@@ -6,6 +6,7 @@ Times are UTC. Ids that chat users may see are UUIDv7 text; the others are integ
 from __future__ import annotations
 
 import os
+import secrets
 import time
 import uuid
 from datetime import UTC, datetime
@@ -44,6 +45,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+ONCE = {"sqlite_autoincrement": True}  # an id is never given again, so what remembers one cannot mistake another for it
+
+
 def _time(index: bool = False) -> Any:
     return Field(default_factory=utcnow, sa_type=UtcDateTime, index=index)
 
@@ -70,10 +74,11 @@ def _maybe_json() -> Any:
 class User(SQLModel, table=True):
     """A console user. session_version rises when the password changes, which ends the other sessions."""
 
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=100)
     password_hash: str
-    session_version: int = 1
+    session_version: int = Field(default_factory=lambda: secrets.randbelow(2**31))  # an id may come again, this will not
     locale: str = "zh"
     time_zone: str = "Asia/Shanghai"
     created_at: datetime = _time()
@@ -83,6 +88,7 @@ class ApiKey(SQLModel, table=True):
     """A key for the OpenAI-compatible API; only its SHA-256 is kept. bot_id none: every bot."""
 
     __tablename__ = "api_key"
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(max_length=100)
     digest: str = Field(unique=True)
@@ -105,6 +111,7 @@ class Setting(SQLModel, table=True):
 class Provider(SQLModel, table=True):
     """An OpenAI-compatible endpoint. api_key is encrypted (bot/secrets.py); api_key_source keeps `env:NAME` or `file:PATH`."""
 
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=64)
     base_url: str
@@ -143,6 +150,7 @@ class KnowledgeBase(SQLModel, table=True):
     """Documents that belong together. revision rises with every change of its passages, so that caches know."""
 
     __tablename__ = "knowledge_base"
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=64)
     embedding: str = "builtin"
@@ -184,7 +192,7 @@ class Chunk(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_chunk_document_position", "document_id", "position", unique=True),
-        {"sqlite_autoincrement": True},
+        ONCE,
     )
     id: int | None = Field(default=None, primary_key=True)
     base_id: int = Field(foreign_key="knowledge_base.id", ondelete="CASCADE", index=True)
@@ -206,6 +214,7 @@ class KeywordList(SQLModel, table=True):
     """Forbidden words. keywords: a JSON list of strings."""
 
     __tablename__ = "keyword_list"
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=64)
     keywords: list[str] = _json(list)
@@ -216,6 +225,7 @@ class KeywordList(SQLModel, table=True):
 class Bot(SQLModel, table=True):
     """A bot: its draft, and which version is published. draft and BotVersion.config: BotConfig as JSON."""
 
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=64)
     draft: dict[str, Any] = _json()
@@ -228,7 +238,7 @@ class BotVersion(SQLModel, table=True):
     """What a bot was when it was published; never changed."""
 
     __tablename__ = "bot_version"
-    __table_args__ = (UniqueConstraint("bot_id", "number"),)
+    __table_args__ = (UniqueConstraint("bot_id", "number"), ONCE)
     id: int | None = Field(default=None, primary_key=True)
     bot_id: int = Field(foreign_key="bot.id", ondelete="CASCADE", index=True)
     number: int
@@ -240,6 +250,7 @@ class BotVersion(SQLModel, table=True):
 class Channel(SQLModel, table=True):
     """Where a bot is reached. config: the kind's own keys, none secret. secrets: the others, encrypted as one JSON."""
 
+    __table_args__ = ONCE
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=64)
     kind: str

@@ -341,6 +341,10 @@ RUN: dict[str, tuple[str, str]] = {
         "等了 {seconds} 秒，{what} 仍没有准备好。请看它的输出，或运行 flask doctor。",
         "Waited {seconds} s for {what}, in vain. See its output, or run `flask doctor`.",
     ),
+    "run.foreign_folder": (
+        "{path} 属于别人，或别人可以访问。请删除它，或把 DATA_DIR 设为较短的路径。",
+        "{path} belongs to somebody else or is open to others. Remove it, or set DATA_DIR to a shorter path.",
+    ),
     "run.no_redis": (
         "没有找到 redis-server。请安装 Redis，或设置 REDIS_URL。",
         "No redis-server was found. Install Redis, or set REDIS_URL.",

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from flask import Request, Response, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from bot.errors import BadRequest, Unreadable
 from bot.texts import CATALOGUE, say
@@ -19,12 +20,29 @@ def locale_of(request: Request) -> str:
     return request.accept_languages.best_match(["zh", "en"], default="zh") or "zh"
 
 
-def read_json(request: Request, largest: int = LARGEST_BODY) -> dict[str, Any]:
-    """The body as a JSON object. Raises Unreadable (400) or BadRequest (413)."""
-    if (request.content_length or 0) > largest:
-        raise BadRequest("too_large", f"The request is larger than {largest} bytes.", 413)
+def client_address(request: Request) -> str | None:
+    """The address of who calls, as a proxy on this machine tells it; None for a caller on this machine itself.
+
+    What a proxy elsewhere says is not believed: it could be anybody's.
+    """
+    peer = request.remote_addr or ""
+    if peer not in ("127.0.0.1", "::1"):
+        return peer
+    told = request.headers.get("X-Forwarded-For", "").rsplit(",", 1)[-1].strip()
+    return told or None
+
+
+def read_json(request: Request, largest: int = LARGEST_BODY, or_nothing: bool = False) -> dict[str, Any]:
+    """The body as a JSON object; {} for an empty one where or_nothing. Raises Unreadable (400) or BadRequest (413)."""
+    request.max_content_length = largest  # holds for bodies that do not tell their length, too
     try:
-        body = json.loads(request.get_data(cache=False).decode("utf-8"))
+        raw = request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise BadRequest("too_large", f"The request is larger than {largest} bytes.", 413) from error
+    if not raw and or_nothing:
+        return {}
+    try:
+        body = json.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Unreadable("unreadable", "The body must be JSON in UTF-8.") from error
     if not isinstance(body, dict):

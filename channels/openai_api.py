@@ -55,7 +55,7 @@ def make_blueprint(road: Road) -> Blueprint:
     bp.add_url_rule("/models", view_func=lambda: _models(road), endpoint="models")
     bp.add_url_rule("/models/<name>", view_func=lambda name: _model(road, name), endpoint="model")
     bp.add_url_rule("/chat/completions", methods=["POST"], view_func=lambda: _completions(road), endpoint="completions")
-    bp.register_error_handler(BadRequest, _error)
+    bp.register_error_handler(BadRequest, error_response)
     return bp
 
 
@@ -64,7 +64,8 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _error(error: BadRequest) -> Response:
+def error_response(error: BadRequest) -> Response:
+    """OpenAI's form of an error, with its status."""
     kind = ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     response = jsonify(error={"message": str(error), "type": kind, "param": None, "code": error.code})
     response.status_code = error.status
@@ -111,7 +112,7 @@ def _completions(road: Road) -> Response:
     incoming = Incoming(
         channel="",
         message_id=new_id(),
-        user_id=f"api-{key.id}-{user}"[:200] if isinstance(user, str) else f"api-{key.id}",
+        user_id=f"api-{key.id}-{normalise(user)}"[:200] if isinstance(user, str) else f"api-{key.id}",
         chat_id=new_id(),
         text=said[-1].text,
         sent_at=utcnow(),
@@ -209,7 +210,7 @@ def _stream(road: Road, turn_id: str, name: str, with_usage: bool) -> Response:
 
     def lines() -> Iterator[str]:
         yield chunk({"role": "assistant", "content": ""})
-        sent, ended = "", False
+        sent, said, again, ended = "", "", False, False
         try:
             for told in road.watch(turn_id, 0):
                 if told is None:
@@ -217,15 +218,22 @@ def _stream(road: Road, turn_id: str, name: str, with_usage: bool) -> Response:
                     continue
                 _, event, data = told
                 if event == "delta":
-                    sent += data["text"]
-                    yield chunk({"content": data["text"]})
+                    said += data["text"]
+                    if again and not said.startswith(sent):
+                        continue  # it has not come beyond what was sent before
+                    rest, sent = said[len(sent) :], said
+                    if rest:
+                        yield chunk({"content": rest})
                 elif event == "error":
                     error = {"message": data.get("message"), "type": "server_error", "param": None, "code": data.get("code")}
                     yield f"data: {json.dumps({'error': error}, ensure_ascii=False)}\n\n"
                     ended = True
                     return
+                elif event == "replace" and not data["text"]:
+                    again = True  # its worker died: the answer begins anew, and what was sent cannot be taken back
+                    said = ""
                 elif event == "done":
-                    if rest := _rest(sent, data["text"]):
+                    if rest := _rest(sent, data):
                         yield chunk({"content": rest})
                     yield chunk({}, FINISH.get(data["finish"], "stop"))
                     if with_usage:
@@ -244,8 +252,12 @@ def _stream(road: Road, turn_id: str, name: str, with_usage: bool) -> Response:
     return response
 
 
-def _rest(sent: str, text: str) -> str:
-    """What the whole answer has beyond what was streamed. This protocol cannot take words back: what replaces them follows."""
+def _rest(sent: str, done: dict[str, Any]) -> str:
+    """What the caller still has to be sent. This protocol cannot take words back: a refusal follows what was said.
+
+    Where clean-up changed the end of an answer (a mark that led nowhere was taken out) nothing is said twice.
+    """
+    text: str = done["text"]
     if text.startswith(sent):
         return text[len(sent) :]
-    return f"\n\n{text}" if text.strip() not in sent else ""
+    return f"\n\n{text}" if done["finish"] == "blocked" else ""

@@ -30,7 +30,7 @@ from bot.normalise import normalise
 from bot.tables import Channel, Conversation, Message, Turn, TurnStatus, new_id, utcnow
 from bot.texts import say, widget_texts
 from bot.types import Incoming
-from channels.http import bearer, error_response, locale_of, read_json
+from channels.http import bearer, client_address, error_response, locale_of, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ SECRET_KEYS: frozenset[str] = frozenset()
 TOKEN_LIFE_S = 180 * 86400
 MAX_CHARS = 4000
 MAX_COMMENT_CHARS = 1000
+SESSIONS_PER_MINUTE = 120  # of one address: an office shares one
+MESSAGES_PER_MINUTE = 1200
 HISTORY = 100  # messages shown on return
 HEARTBEAT = ": still here\n\n"
 STATIC = Path(__file__).parent / "static"
@@ -207,13 +209,21 @@ def _visitor(road: Road) -> tuple[Visitor, Channel]:
     return visitor, channel
 
 
+def _allow_address(road: Road, what: str, most: int) -> None:
+    """A limit for what one address does, since sessions are free; callers on this machine have none."""
+    address = client_address(request)
+    if address is not None:
+        road.allow(f"{what} of {address}", most)
+
+
 # --- sessions ---
 
 
 def _session(road: Road, name: str) -> Response:
     channel = road.find(name)
     _check_origin(road, channel)
-    body = read_json(request) if request.get_data() else {}
+    _allow_address(road, "sessions", SESSIONS_PER_MINUTE)
+    body = read_json(request, or_nothing=True)
     bot = road.bot(channel)
     visitor = _resume(road, channel, body) or _start(road, channel)
     locale = body.get("locale") if body.get("locale") in ("zh", "en") else locale_of(request)
@@ -311,6 +321,7 @@ def _shown(message: Message, turn: Turn | None) -> dict[str, Any]:
 def _post(road: Road) -> tuple[Response, int]:
     visitor, channel = _visitor(road)
     body = read_json(request)
+    _allow_address(road, "messages", MESSAGES_PER_MINUTE)
     road.allow(f"visitor:{visitor.user_id}", Config.model_validate(channel.config).messages_per_minute)
     text = read_text(body.get("text"))
     incoming = Incoming(

@@ -15,6 +15,7 @@ from jobs.accept import Route
 from jobs.kept import FRESH_S, remember
 from jobs.services import Services
 
+
 def bot_config(session: Session, bot_id: int, version_id: int | None) -> BotConfig:
     """The bot as that version says, or its draft as it is now."""
     if version_id is None:

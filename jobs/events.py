@@ -77,7 +77,7 @@ class Outbox:
         pipeline = self._redis.pipeline(transaction=False)
         lines = []
         for turn_id, number, event, data in entries:
-            key, text = stream_key(turn_id), json.dumps(data, ensure_ascii=False)
+            key, text = stream_key(turn_id), json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
             lines.append(f"{turn_id} {number} {event} {text}")
             # XADD as it is: redis-py's own method takes twice the time to say the same.
             pipeline.execute_command("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{number}-0", "e", event, "d", text)
@@ -89,6 +89,13 @@ class Outbox:
                 if isinstance(result, redis.ResponseError):
                     logger.warning("event not written: %s", result)
             self._failing = False
+        except redis.RedisError as error:
+            self._lost(error)
+
+    def let_expire(self, turn_id: str) -> None:
+        """See to it that a turn's stream does not stay for ever."""
+        try:
+            self._redis.expire(stream_key(turn_id), KEEP_S)
         except redis.RedisError as error:
             self._lost(error)
 
@@ -166,6 +173,10 @@ class Writer:
                 return  # marked already
             self._gathered.append(("delta", {"text": text}))
         self._outbox.mark(self)
+
+    def leave(self) -> None:
+        """Tell nothing more: another goes on with this turn, or it is gone. What was told is forgotten in time."""
+        self._outbox.let_expire(self.turn_id)
 
     def take(self) -> list[Entry]:
         """What was gathered, as entries to send. Call with flush_lock held."""

@@ -34,6 +34,7 @@ from knowledge.ingest import (
     finish,
     forget_vectors,
     index_some,
+    is_stale,
     note_trouble,
     read_one,
     rebuild,
@@ -235,10 +236,10 @@ def workers(services: Services) -> int:
 def resume_waiting(services: Services) -> None:
     """Called by the clock: ring for documents that were left half done, and compare the index with the rows now and then."""
     with services.db.read() as session:
-        left = unfinished(session)
+        left, stale = unfinished(session), is_stale(session)
     if left:
         ring(services)
-    elif services.redis.set(WHOLE, "1", nx=True, ex=WHOLE_S):
+    if stale or (not left and services.redis.set(WHOLE, "1", nx=True, ex=WHOLE_S)):
         mend_index(services)
 
 

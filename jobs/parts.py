@@ -19,7 +19,7 @@ from bot.memory import HISTORY_TOKENS, fit
 from bot.moderation import WordList, check, guard_for
 from bot.tables import Chunk, Document, KeywordList, KnowledgeBase, Message, Turn, TurnStatus
 from bot.trace import Trace
-from bot.types import Passage, Reply, Said, Verdict
+from bot.types import Passage, Reply, Said
 from bot.types import Turn as Question
 from jobs import models
 from jobs.kept import FRESH_S, remember
@@ -41,11 +41,12 @@ def build(services: Services, bot: BotConfig, turn_id: str, conversation_id: str
         names = (bot.model, *bot.fallback_models)
         key = services.settings.secret_key
         endpoints = remember(("models", names), FRESH_S, lambda: models.groups(session, names, key))
+    asked = lists if bot.moderation.check in ("both", "input") else ()
     watched = lists if bot.moderation.check in ("both", "output") else ()
     return Parts(
-        moderate=lambda text: check(text, lists) if bot.moderation.check in ("both", "input") else Verdict("pass", text),
+        moderate=lambda text: check(text, asked),
         guard=lambda: guard_for(watched),
-        recall=lambda turn: recall(services, turn, conversation_id, sequence),
+        recall=lambda turn: recall(services, turn, conversation_id, sequence, asked),
         search=lambda question, turn: services.searcher.search(turn.bot.knowledge.bases, question, CANDIDATES, 0.0),
         llm=services.llm,
         models=endpoints,
@@ -69,8 +70,13 @@ def word_lists(session: Session, bot: BotConfig) -> tuple[WordList, ...]:
     return remember(("lists", names), FRESH_S, find)
 
 
-def recall(services: Services, turn: Question, conversation_id: str | None, sequence: int) -> Question:
-    """The turn with what was said before it in its conversation; turns that failed or were refused are left out."""
+def recall(
+    services: Services, turn: Question, conversation_id: str | None, sequence: int, lists: Sequence[WordList] = ()
+) -> Question:
+    """The turn with what was said before it in its conversation; turns that failed or were refused are left out.
+
+    lists: what moderation masks in questions stays masked here too.
+    """
     most = turn.bot.memory.recent_turns
     if conversation_id is None or most == 0:
         return turn
@@ -87,7 +93,9 @@ def recall(services: Services, turn: Question, conversation_id: str | None, sequ
             .order_by(col(Message.sequence).desc())
             .limit(2 * min(most, BEFORE_TURNS))
         )
-        said = [Said("user" if direction == "in" else "assistant", text) for direction, text in rows]
+        said = [
+            Said("user", check(text, lists).text) if direction == "in" else Said("assistant", text) for direction, text in rows
+        ]
     return replace(turn, history=fit(said[::-1], HISTORY_TOKENS, most))
 
 

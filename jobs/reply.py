@@ -7,21 +7,18 @@ out when storing, and stores nothing. A turn that was begun by a worker that die
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, exists, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from bot.agent import Parts, answer
 from bot.errors import StoreError
 from bot.language import answer_language
+from bot.normalise import mended
 from bot.tables import Conversation, Message, Turn, TurnStatus, new_id, utcnow
 from bot.texts import say
 from bot.trace import Trace
@@ -29,12 +26,11 @@ from bot.types import Delta, Event, Incoming, Replace, Reply, Said, Status
 from bot.types import Turn as Question
 from jobs import bell, catalogue, parts
 from jobs.events import Writer
+from jobs.leases import LEASE_S, Desk
 from jobs.services import Services
 
 logger = logging.getLogger(__name__)
 
-LEASE_S = 15  # a dead worker's conversations are taken over after this, or at once when its host sees that it died
-RENEW_S = 4
 LINGER_S = 2  # a thread that found nothing waits this long for more before its job ends
 LONGEST_JOB_S = 600  # then a new job goes on, so that the queue's own book-keeping stays true
 MAX_ATTEMPTS = 8  # a turn that took its workers down this often is failed, so that it cannot go on doing so
@@ -45,27 +41,22 @@ STORE_TRIES_S = (0.2, 0.5, 1, 2, 4)  # waits between attempts to store an answer
 class Taken:
     """A turn that this worker holds, with what the rows say of it."""
 
+    lease: str
     turn_id: str
     conversation_id: str
     sequence: int
-    question: Question
+    incoming: Incoming
+    channel_id: int
+    bot_id: int
+    version_id: int | None
+    overrides: dict[str, Any]
     attempts: int
     fresh: bool  # nobody has begun it before
     stop_requested: bool
-    locale: str
 
 
 class LeaseLost(Exception):
     """Another worker holds the conversation now; this one's answer is dropped."""
-
-
-class Desk:
-    """Where the reply threads of one process work: the services they share and the word to stop."""
-
-    def __init__(self, services: Services) -> None:
-        self.services = services
-        self.stopping = threading.Event()
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
 
 
 _desk: Desk | None = None
@@ -88,7 +79,10 @@ def answer_waiting() -> None:
     while not desk.stopping.is_set() and time.monotonic() < end:
         taken = take(desk)
         if taken is not None:
-            answer_one(desk, taken)
+            try:
+                answer_one(desk, taken)
+            finally:
+                desk.drop(taken.lease)
         elif not bell.wait_for_ding(desk.services, LINGER_S):
             return
     bell.ring(desk.services)
@@ -96,25 +90,34 @@ def answer_waiting() -> None:
 
 def take(desk: Desk) -> Taken | None:
     """Lease the conversation that has waited longest, and begin its first turn; none when nothing is due."""
+    lease = desk.new_lease()
+    taken, more = None, False
+    try:
+        taken, more = _take_under(lease, desk.services)
+    finally:
+        if taken is None:
+            desk.drop(lease)
+    if more:
+        bell.ring(desk.services)
+    return taken
+
+
+def _take_under(lease: str, services: Services) -> tuple[Taken | None, bool]:
+    """(the turn, whether more conversations wait). Nothing is read here that could be wrong: that is the turn's own trouble."""
     now = utcnow()
-    with desk.services.db.write() as session:
+    with services.db.write() as session:
         connection = session.connection()
-        statement = _TAKE_SQLITE if desk.services.db.is_sqlite else _TAKE
-        held = connection.execute(
-            statement, {"owner": desk.owner, "until": now + timedelta(seconds=LEASE_S), "now": now}
-        ).first()
+        statement = _TAKE_SQLITE if services.db.is_sqlite else _TAKE
+        held = connection.execute(statement, {"lease": lease, "until": now + timedelta(seconds=LEASE_S), "now": now}).first()
         if held is None:
-            return None
+            return None, False
         turn = connection.execute(_BEGIN, {"conversation": held.id, "now": now}).first()
         if turn is None:  # nothing waits; its last worker died between the answer and the follow-ups
             connection.execute(_NO_FOLLOWUPS, {"conversation": held.id})
-            connection.execute(_LET_GO, {"conversation": held.id, "owner": desk.owner})
-            return None
+            connection.execute(_LET_GO, {"conversation": held.id, "lease": lease})
+            return None, True
         said = connection.execute(_ASKED, {"turn": turn.id}).all()
-        taken = _read(session, held, turn, said)
-    if turn.more:
-        bell.ring(desk.services)
-    return taken
+    return _read(lease, held, turn, said), turn.more
 
 
 def answer_one(desk: Desk, taken: Taken) -> None:
@@ -124,30 +127,37 @@ def answer_one(desk: Desk, taken: Taken) -> None:
     if not writer.first_attempt:
         writer.tell("replace", {"text": ""})  # what an attempt that died had said is said again
     trace = Trace()
+    reply, made = _answer(services, taken, writer, trace)
     try:
-        reply, built = _answer(services, taken, writer, trace)
-        followups_wanted = built is not None and reply.finish == "stop" and taken.question.bot.followups.enabled
-        message_id = _store_patiently(services, desk, taken, reply, trace, done=not followups_wanted)
+        message_id = _store_patiently(services, taken, reply, trace, done=made is None)
     except LeaseLost:
         logger.warning("turn %s was taken over by another worker; this answer is dropped", taken.turn_id)
+        writer.leave()
         return
     except StoreError as error:
         logger.error("turn %s could not be stored and will be answered again: %s", taken.turn_id, error)
+        writer.leave()
         return
-    _tell(writer, message_id, reply, followups_wanted)
-    if followups_wanted and built is not None:
-        _follow_up(desk, taken, reply, writer, built)
+    _tell(writer, message_id, reply, followups_wanted=made is not None)
+    if made is not None:
+        _follow_up(services, taken, reply, writer, made)
     logger.info(
         "turn %s channel=%s conversation=%s finish=%s model=%s tokens=%s+%s ms=%s",
-        taken.turn_id, taken.question.incoming.channel, taken.conversation_id, reply.finish, reply.model,
+        taken.turn_id, taken.channel_id, taken.conversation_id, reply.finish, reply.model,
         reply.usage.prompt_tokens, reply.usage.completion_tokens, parts.summary(trace),
     )  # fmt: skip
 
 
-def _answer(services: Services, taken: Taken, writer: Writer, trace: Trace) -> tuple[Reply, Parts | None]:
-    """The reply, and the parts that made it; none where it was made without."""
-    if taken.stop_requested:
-        return Reply(say("stopped", taken.locale), "stopped"), None
+@dataclass(frozen=True)
+class Made:
+    """What an answer was made of, for its follow-ups."""
+
+    question: Question
+    parts: Parts
+
+
+def _answer(services: Services, taken: Taken, writer: Writer, trace: Trace) -> tuple[Reply, Made | None]:
+    """The reply; and what it was made of, where follow-up questions are wanted."""
     if taken.attempts > MAX_ATTEMPTS:
         return _failure(taken, "gave_up", f"The workers that answered this died {MAX_ATTEMPTS} times."), None
 
@@ -161,48 +171,57 @@ def _answer(services: Services, taken: Taken, writer: Writer, trace: Trace) -> t
                 writer.tell("replace", {"text": text})
 
     try:
-        built = parts.build(services, taken.question.bot, taken.turn_id, taken.conversation_id, taken.sequence, trace)
-        return answer(taken.question, built, emit), built
+        question = _question(services, taken)
+        if taken.stop_requested:
+            return Reply(say("stopped", answer_language(question.bot.language, taken.incoming.text)), "stopped"), None
+        built = parts.build(services, question.bot, taken.turn_id, taken.conversation_id, taken.sequence, trace)
+        reply = answer(question, built, emit)
     except Exception as error:  # the edge of the job: whatever it was, the user is told and the operator sees why
         logger.exception("turn %s failed", taken.turn_id)
         return _failure(taken, "internal", f"{type(error).__name__}: {error}"), None
+    # A caller that brings its own history (the OpenAI-compatible API) has no way to show follow-ups.
+    wanted = reply.finish == "stop" and question.bot.followups.enabled and taken.incoming.history is None
+    return reply, Made(question, built) if wanted else None
 
 
 def _failure(taken: Taken, code: str, detail: str) -> Reply:
-    return Reply(say("error.internal", taken.locale), "error", error_code=code, error_detail=detail)
+    locale = answer_language("auto", taken.incoming.text)
+    return Reply(say("error.internal", locale), "error", error_code=code, error_detail=detail)
 
 
-def _store_patiently(
-    services: Services, desk: Desk, taken: Taken, reply: Reply, trace: Trace, done: bool
-) -> str:
-    """Store the answer and return its message's id; a database that is away for seconds does not cost it."""
+def _store_patiently(services: Services, taken: Taken, reply: Reply, trace: Trace, done: bool) -> str:
+    """Store the answer and return its message's id; a database that is away for seconds does not cost it.
+
+    Raises LeaseLost, also when an earlier try had stored it and only the word of it was lost; StoreError in the end.
+    """
     message_id = new_id()
-    for wait_s in (*STORE_TRIES_S, None):
+    for wait_s in STORE_TRIES_S:
         try:
-            with services.db.write() as session:
-                _store(session, desk, taken, reply, trace, message_id, done)
-            return message_id
-        except IntegrityError:
-            return message_id  # the commit before had arrived, only its acknowledgement was lost
+            return _store(services, taken, reply, trace, message_id, done)
         except StoreError as error:
-            if wait_s is None:
-                raise
             logger.warning("storing turn %s again in %s s: %s", taken.turn_id, wait_s, error)
             time.sleep(wait_s)
-    raise AssertionError("unreachable: the last try returns or raises")
+    return _store(services, taken, reply, trace, message_id, done)
 
 
-def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trace, message_id: str, done: bool) -> None:
+def _store(services: Services, taken: Taken, reply: Reply, trace: Trace, message_id: str, done: bool) -> str:
+    with services.db.write() as session:
+        _write(session, taken, reply, trace, message_id, done)
+    return message_id
+
+
+def _write(session: Session, taken: Taken, reply: Reply, trace: Trace, message_id: str, done: bool) -> None:
     connection = session.connection()
     now = utcnow()
     statement = _SPEAK_AND_LET_GO if done else _SPEAK
-    held = connection.execute(statement, {"conversation": taken.conversation_id, "owner": desk.owner, "now": now}).first()
+    held = connection.execute(statement, {"conversation": taken.conversation_id, "lease": taken.lease, "now": now}).first()
     if held is None:
         raise LeaseLost
-    connection.execute(
+    finished = connection.execute(
         _FINISH,
         {
             "turn": taken.turn_id,
+            "attempt": taken.attempts,
             "new_status": TurnStatus.FAILED if reply.finish == "error" else TurnStatus.DONE,
             "new_finish": reply.finish,
             "new_followups": [] if done else None,
@@ -216,6 +235,8 @@ def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trac
             "now": now,
         },
     )
+    if finished.rowcount != 1:
+        raise LeaseLost
     connection.execute(
         _NEW_MESSAGE,
         {
@@ -225,7 +246,7 @@ def _store(session: Session, desk: Desk, taken: Taken, reply: Reply, trace: Trac
             "channel_id": held.channel_id,
             "direction": "out",
             "sequence": held.sequence,
-            "text": reply.text,
+            "text": mended(reply.text),
             "citations": [citation_row(c) for c in reply.citations],
             "created_at": now,
         },
@@ -260,17 +281,17 @@ def citation_row(citation: Any) -> dict[str, Any]:
     return row | {"url": citation.url} if citation.url else row
 
 
-def _follow_up(desk: Desk, taken: Taken, reply: Reply, writer: Writer, built: Parts) -> None:
+def _follow_up(services: Services, taken: Taken, reply: Reply, writer: Writer, made: Made) -> None:
     """Suggest questions, unless the next one is already asked; then let the conversation go."""
-    services = desk.services
-    questions = [] if _another_waits(services, taken) else parts.suggest(taken.question, reply, built)
+    questions: list[str] = []
     try:
+        if not _another_waits(services, taken):
+            questions = parts.suggest(made.question, reply, made.parts)
         with services.db.write() as session:
-            session.connection().execute(
-                update(Turn).where(col(Turn.id) == taken.turn_id).values(followups=questions, trace=parts.as_rows(built.trace))
-            )
-            session.connection().execute(_LET_GO, {"conversation": taken.conversation_id, "owner": desk.owner})
-    except StoreError as error:
+            connection = session.connection()
+            connection.execute(_SUGGEST, {"turn": taken.turn_id, "questions": questions, "spans": parts.as_rows(made.parts.trace)})
+            connection.execute(_LET_GO, {"conversation": taken.conversation_id, "lease": taken.lease})
+    except StoreError as error:  # the answer is out; the lease runs out
         logger.warning("the follow-ups of turn %s were not stored: %s", taken.turn_id, error)
     if questions:
         writer.tell("followups", {"questions": questions}, ("end", {}))
@@ -283,88 +304,42 @@ def _another_waits(services: Services, taken: Taken) -> bool:
         return session.connection().execute(_NEXT_DUE, {"conversation": taken.conversation_id}).scalar() is not None
 
 
-def renew_leases(desk: Desk) -> None:
-    """Say that this worker lives, for all conversations that it holds. Called every RENEW_S."""
-    with desk.services.db.write() as session:
-        session.connection().execute(
-            update(Conversation)
-            .where(col(Conversation.lease_owner) == desk.owner)
-            .values(lease_until=utcnow() + timedelta(seconds=LEASE_S))
-        )
-
-
-def release_leases(desk: Desk) -> None:
-    """Give back what this worker still holds, as it stops; its turns are begun again by another, at no cost of attempts."""
-    with desk.services.db.write() as session:
-        mine = select(col(Conversation.id)).where(col(Conversation.lease_owner) == desk.owner)
-        session.connection().execute(
-            update(Turn)
-            .where(col(Turn.conversation_id).in_(mine), col(Turn.status) == TurnStatus.RUNNING)
-            .values(status=TurnStatus.WAITING, attempts=Turn.attempts - 1)
-        )
-        _free(session, [desk.owner])
-
-
-def free_leases_of_the_dead(desk: Desk) -> None:
-    """Free what workers held that died on this host, so that nobody waits for their leases to run out."""
-    with desk.services.db.write() as session:
-        owners = session.connection().execute(
-            select(col(Conversation.lease_owner)).where(col(Conversation.lease_owner).is_not(None)).distinct()
-        )
-        _free(session, [owner for (owner,) in owners if owner and _is_dead(owner, desk.owner)])
-
-
-def _free(session: Session, owners: list[str]) -> None:
-    if owners:
-        session.connection().execute(
-            update(Conversation)
-            .where(col(Conversation.lease_owner).in_(owners))
-            .values(lease_owner=None, lease_until=None)
-        )
-
-
-def _is_dead(owner: str, mine: str) -> bool:
-    host, pid, _ = owner.rsplit(":", 2)
-    my_host, my_pid, _ = mine.rsplit(":", 2)
-    if host != my_host or owner == mine:
-        return False
-    if pid == my_pid:
-        return True  # my own number, so its former bearer is gone
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-def _read(session: Session, held: Any, turn: Any, said: Any) -> Taken:
-    config = catalogue.bot_config(session, turn.bot_id, turn.bot_version_id)
-    if turn.overrides:
-        config = config.model_copy(update=turn.overrides)
-    channel = catalogue.channel_name(session, held.channel_id)
-    text = "\n".join(row.text for row in said)
+def _read(lease: str, held: Any, turn: Any, said: Any) -> Taken:
     incoming = Incoming(
-        channel=channel,
+        channel="",  # its name is looked up with the bot
         message_id=said[-1].platform_id if said else "",
         user_id=held.user_id,
         chat_id=held.chat_id,
-        text=text,
+        text="\n".join(row.text for row in said),
         sent_at=said[-1].created_at if said else utcnow(),
         user_name=held.user_name,
         history=None if turn.history is None else tuple(Said(s["role"], s["text"]) for s in turn.history),
     )
     return Taken(
+        lease=lease,
         turn_id=turn.id,
         conversation_id=held.id,
         sequence=turn.sequence,
-        question=Question(id=turn.id, bot=config, incoming=incoming, now=catalogue.local_now(session)),
+        incoming=incoming,
+        channel_id=held.channel_id,
+        bot_id=turn.bot_id,
+        version_id=turn.bot_version_id,
+        overrides=turn.overrides or {},
         attempts=turn.attempts,
         fresh=turn.fresh,
         stop_requested=turn.stop_requested,
-        locale=answer_language(config.language, text),
     )
+
+
+def _question(services: Services, taken: Taken) -> Question:
+    """The turn as the agent reads it: with its bot as the version says, its channel's name and the operator's time."""
+    with services.db.read() as session:
+        config = catalogue.bot_config(session, taken.bot_id, taken.version_id)
+        channel = catalogue.channel_name(session, taken.channel_id)
+        now = catalogue.local_now(session)
+    if taken.overrides:
+        config = config.model_copy(update=taken.overrides)
+    return Question(id=taken.turn_id, bot=config, incoming=replace(taken.incoming, channel=channel), now=now)
 
 
 # Built once: composing a statement costs more than running it.
@@ -383,7 +358,7 @@ def _take(due: Any) -> Any:
     return (
         update(Conversation)
         .where(col(Conversation.id) == due.scalar_subquery())
-        .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"))
+        .values(lease_owner=bindparam("lease"), lease_until=bindparam("until"))
         .returning(
             col(Conversation.id), col(Conversation.channel_id), col(Conversation.user_id), col(Conversation.chat_id),
             col(Conversation.user_name),
@@ -421,7 +396,7 @@ _NEXT_DUE = select(func.min(Turn.due_at)).where(
     col(Turn.conversation_id) == bindparam("conversation"), col(Turn.status) == TurnStatus.WAITING
 )
 _MINE = update(Conversation).where(
-    col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("owner")
+    col(Conversation.id) == bindparam("conversation"), col(Conversation.lease_owner) == bindparam("lease")
 )
 _FREE: dict[str, Any] = {"due_at": _NEXT_DUE.scalar_subquery(), "lease_owner": None, "lease_until": None}
 _SPOKEN: dict[str, Any] = {"sequence": Conversation.sequence + 1, "updated_at": bindparam("now")}
@@ -431,7 +406,9 @@ _SPEAK_AND_LET_GO = _MINE.values(**_SPOKEN, **_FREE).returning(*_PLACE)
 _LET_GO = _MINE.values(**_FREE)  # due again if something waits in it
 _FINISH = (
     update(Turn)
-    .where(col(Turn.id) == bindparam("turn"))
+    .where(
+        col(Turn.id) == bindparam("turn"), col(Turn.status) == TurnStatus.RUNNING, col(Turn.attempts) == bindparam("attempt")
+    )
     .values(
         status=bindparam("new_status"), finish=bindparam("new_finish"), followups=bindparam("new_followups"),
         model=bindparam("new_model"), prompt_tokens=bindparam("new_prompt_tokens"),
@@ -444,5 +421,8 @@ _NO_FOLLOWUPS = (
     update(Turn)
     .where(col(Turn.conversation_id) == bindparam("conversation"), col(Turn.followups).is_(None))
     .values(followups=[])
+)
+_SUGGEST = (
+    update(Turn).where(col(Turn.id) == bindparam("turn")).values(followups=bindparam("questions"), trace=bindparam("spans"))
 )
 _NEW_MESSAGE = insert(Message)

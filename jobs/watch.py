@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import redis
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from bot.tables import Message, Turn, TurnStatus
+from bot.tables import Message, Turn, TurnStatus, utcnow
+from bot.texts import say
 from jobs.events import KEEP_S, Told, stream_key
 from jobs.reply import done_event
 from jobs.services import Services
@@ -18,6 +20,8 @@ from jobs.services import Services
 logger = logging.getLogger(__name__)
 
 FIRST_LOOK_S = 0.3  # how long the stream may say nothing before the rows are asked
+ANSWERED = ("done", "error")
+FOLLOW_UPS_TAKE = timedelta(seconds=60)  # at most; afterwards their worker is dead
 LOOK_S = 5.0  # when Redis goes away, the rows are asked at once
 
 
@@ -42,10 +46,14 @@ def watch(services: Services, turn_id: str, after: int = 0) -> Iterator[Told | N
                 continue
             stored = _stored(services, turn_id, last)
             if stored is not None:
-                if _stream_is_behind(services, turn_id, last):
-                    yield from stored
+                at = _last_entry(services, turn_id)
+                if at == (last, "end"):
+                    return  # it was told whole, and this watcher saw it
+                if at is not None and at[0] == last:  # its worker died before the follow-ups
+                    yield from _not_told(services, turn_id, last, stored)
                     return
-                if _has_ended(services, turn_id, last):
+                if at is None or at[0] < last:  # lost, or begun anew below what this watcher saw
+                    yield from stored
                     return
             patience_s = LOOK_S
             yield None
@@ -57,7 +65,10 @@ def _stored(services: Services, turn_id: str, last: int) -> list[Told] | None:
     """The end of a finished turn as events that follow `last`; none while it is not finished."""
     with services.db.read() as session:
         turn = session.get(Turn, turn_id)
-        if turn is None or turn.status not in (TurnStatus.DONE, TurnStatus.FAILED) or turn.followups is None:
+        if turn is None:  # erased meanwhile
+            gone = {"code": "unknown_turn", "message": say("api.unknown_turn", "zh")}
+            return [Told(last + 1, "error", gone), Told(last + 2, "end", {})]
+        if turn.status not in (TurnStatus.DONE, TurnStatus.FAILED) or _follow_ups_may_come(turn):
             return None
         message = session.exec(select(Message).where(Message.turn_id == turn_id, Message.direction == "out")).first()
     text = message.text if message else ""
@@ -66,12 +77,34 @@ def _stored(services: Services, turn_id: str, last: int) -> list[Told] | None:
     else:
         citations = message.citations if message else []
         ending = [
-            ("done", done_event(message.id if message else "", text, citations, turn.prompt_tokens, turn.completion_tokens, turn.finish or "stop"))
+            (
+                "done",
+                done_event(
+                    message.id if message else "",
+                    text,
+                    citations,
+                    turn.prompt_tokens,
+                    turn.completion_tokens,
+                    turn.finish or "stop",
+                ),
+            )
         ]
     if turn.followups:
         ending.append(("followups", {"questions": turn.followups}))
     ending.append(("end", {}))
     return [Told(last + 1 + place, event, data) for place, (event, data) in enumerate(ending)]
+
+
+def _not_told(services: Services, turn_id: str, last: int, stored: list[Told]) -> list[Told]:
+    """stored without the answer where the stream told it already."""
+    answered = any(told.event in ANSWERED and told.id <= last for told in services.hub.read(turn_id, 0))
+    return [told for told in stored if not (answered and told.event in ANSWERED)]
+
+
+def _follow_ups_may_come(turn: Turn) -> bool:
+    """Whether its worker may still be at the follow-ups; one that died there says nothing."""
+    answered = turn.answered_at
+    return turn.followups is None and answered is not None and utcnow() - answered < FOLLOW_UPS_TAKE
 
 
 def _last_entry(services: Services, turn_id: str) -> tuple[int, str] | None:
@@ -81,17 +114,6 @@ def _last_entry(services: Services, turn_id: str) -> tuple[int, str] | None:
         logger.warning("turn %s is told from its rows: %s", turn_id, error)
         return None
     return (int(entries[0][0].split(b"-")[0]), entries[0][1][b"e"].decode()) if entries else None
-
-
-def _stream_is_behind(services: Services, turn_id: str, last: int) -> bool:
-    """Whether the stream has nothing above `last` and will get nothing."""
-    entry = _last_entry(services, turn_id)
-    return entry is None or (entry[0] <= last and entry[1] != "end")
-
-
-def _has_ended(services: Services, turn_id: str, last: int) -> bool:
-    entry = _last_entry(services, turn_id)
-    return entry is not None and entry[1] == "end" and entry[0] <= last
 
 
 def request_stop(services: Services, turn_id: str) -> None:

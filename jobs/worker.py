@@ -21,8 +21,8 @@ from rq.worker import BaseWorker
 
 from bot.errors import StoreError
 from bot.tables import new_id
-from jobs import health
-from jobs.reply import RENEW_S, Desk, free_leases_of_the_dead, release_leases, renew_leases
+from jobs import health, leases
+from jobs.leases import RENEW_S, Desk
 from jobs.services import REPLIES, connect
 
 logger = logging.getLogger(__name__)
@@ -121,23 +121,27 @@ class Crew:
                 self.worker = ThreadWorker(self.desk, self.threads, self.connection)
         self.worker.wait_for_threads(GRACE_S)
         try:
-            release_leases(self.desk)
+            leases.release(self.desk)
             health.say_gone(self.desk.services, self.desk.owner)
         except (StoreError, redis.RedisError) as error:
             logger.warning("this worker's end was not noted; its leases run out: %s", error)
 
     def _keep_beating(self) -> None:
+        """Leases first, and whatever becomes of the rest: a lease that runs out costs an answer its place."""
         rounds = 0
         pause = threading.Event()
         while True:
             try:
-                health.say_alive(self.desk.services, self.desk.owner)
-                renew_leases(self.desk)
+                leases.renew(self.desk)
                 if rounds == 0:
-                    free_leases_of_the_dead(self.desk)
+                    leases.free_those_of_the_dead(self.desk)
+                rounds += 1
+            except StoreError as error:
+                logger.warning("leases wait for the database: %s", error)
+            try:
+                health.say_alive(self.desk.services, self.desk.owner)
                 if rounds % (BEAT_S // RENEW_S) == 0:
                     self.worker.beat()
-                rounds += 1
-            except (StoreError, redis.RedisError) as error:
-                logger.warning("leases and heartbeats wait: %s", error)
+            except redis.RedisError as error:
+                logger.warning("heartbeats wait for Redis: %s", error)
             pause.wait(RENEW_S)

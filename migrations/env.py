@@ -11,14 +11,16 @@ from bot.settings import read_settings
 
 url = context.config.get_main_option("sqlalchemy.url") or read_settings().database_url
 engine = make_engine(url)
-with engine.connect() as connection:
-    context.configure(
-        connection=connection,
-        target_metadata=SQLModel.metadata,
-        render_as_batch=True,  # SQLite changes a table by copying it
-        user_module_prefix="bot.tables.",
-    )
-    with context.begin_transaction():
-        context.run_migrations()
-    connection.commit()
-engine.dispose()
+try:
+    with engine.connect() as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=SQLModel.metadata,
+            render_as_batch=True,  # SQLite changes a table by copying it
+            user_module_prefix="bot.tables.",
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+finally:
+    engine.dispose()

@@ -39,6 +39,9 @@ def redis_command() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     socket_path = redis_socket(settings.data_dir)
     socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = socket_path.parent.stat()
+    if state.st_uid != os.getuid() or (socket_path.parent != settings.data_dir / "redis" and state.st_mode & 0o077):
+        raise fail("run.foreign_folder", path=socket_path.parent)  # in /tmp anybody may have made it before us
     options = {
         "port": "0",
         "unixsocket": str(socket_path),
@@ -208,4 +211,3 @@ def _wait_for(what: str, ready: Callable[[], bool]) -> None:
         if time.monotonic() > end:
             raise fail("run.waited", what=what, seconds=WAIT_S)
         time.sleep(0.05)
-

@@ -25,7 +25,9 @@ def seed_command() -> None:
     if os.environ.get("QINGNIAO_DEMO", "1") != "0":
         _seed(house)
     with house.db.read() as session:
-        channels = session.exec(select(Channel.name).where(Channel.kind == web.KIND, col(Channel.enabled)).order_by(col(Channel.id)))
+        channels = session.exec(
+            select(Channel.name).where(Channel.kind == web.KIND, col(Channel.enabled)).order_by(col(Channel.id))
+        )
         for name in channels:
             tell("run.chat", url=f"{house.settings.public_url}/chat/{name}")
     tell("run.console", url=f"{house.settings.public_url}/admin/")

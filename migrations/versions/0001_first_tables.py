@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("updated_at", bot.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "keyword_list",
@@ -34,6 +35,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "knowledge_base",
@@ -44,6 +46,7 @@ def upgrade() -> None:
         sa.Column("created_at", bot.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "provider",
@@ -56,6 +59,7 @@ def upgrade() -> None:
         sa.Column("created_at", bot.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "setting",
@@ -74,6 +78,7 @@ def upgrade() -> None:
         sa.Column("created_at", bot.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "api_key",
@@ -90,6 +95,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("digest"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "bot_version",
@@ -102,6 +108,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["bot_id"], ["bot.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("bot_id", "number"),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("bot_version", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_bot_version_bot_id"), ["bot_id"], unique=False)
@@ -124,6 +131,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("channel", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_channel_bot_id"), ["bot_id"], unique=False)

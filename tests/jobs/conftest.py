@@ -16,7 +16,8 @@ from bot.tables import Message, Turn, new_id, utcnow
 from bot.types import Incoming
 from jobs import kept
 from jobs.accept import Accepted, Route, accept
-from jobs.reply import Desk, answer_one, open_desk, take
+from jobs.leases import Desk
+from jobs.reply import answer_one, open_desk, take
 from jobs.services import Services
 from tests.emulators.model import MODEL, ModelEmulator
 
@@ -40,6 +41,7 @@ class House:
         count = 0
         while (taken := take(self.desk)) is not None:
             answer_one(self.desk, taken)
+            self.desk.drop(taken.lease)
             count += 1
         return count
 

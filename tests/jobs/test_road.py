@@ -11,10 +11,15 @@ import pytest
 from sqlalchemy import func, update
 from sqlmodel import col, select
 
+from admin import store
+from bot.config import ModerationConfig
 from bot.errors import BadRequest
-from bot.tables import Conversation, Message, Turn, TurnStatus, utcnow
-from jobs.reply import Desk, answer_one, free_leases_of_the_dead, release_leases, renew_leases, take
+from bot.tables import BotVersion, Conversation, Message, Turn, TurnStatus, utcnow
+from jobs import leases
+from jobs.leases import Desk
+from jobs.reply import answer_one, take
 from jobs.watch import request_stop, watch
+from tests.emulators.model import Behaviour
 from tests.jobs.conftest import House
 
 
@@ -66,7 +71,7 @@ def test_a_conversation_is_held_by_one_worker_and_others_do_not_wait_for_it(hous
     held = take(house.desk)
     other = take(Desk(house.services))
     assert held is not None and other is not None
-    assert (held.question.incoming.text, other.question.incoming.text) == ("First?", "Mine?")
+    assert (held.incoming.text, other.incoming.text) == ("First?", "Mine?")
     assert take(Desk(house.services)) is None, "Ann's second question waits for her first"
 
 
@@ -87,25 +92,74 @@ def test_a_renewed_lease_is_not_taken(house: House) -> None:
     house.asks("How long?")
     assert take(house.desk) is not None
     _let_leases_run_out(house)
-    renew_leases(house.desk)
+    leases.renew(house.desk)
     assert take(Desk(house.services)) is None
 
 
 def test_the_leases_of_a_dead_process_of_this_host_are_freed_at_once(house: House) -> None:
     house.asks("How long?")
     assert take(house.desk) is not None
-    host, _, rest = house.desk.owner.split(":")
+    host, _, rest = house.desk.owner.rsplit(":", 2)
     with house.services.db.write() as session:
         session.connection().execute(update(Conversation).values(lease_owner=f"{host}:99999999:{rest}"))
-    free_leases_of_the_dead(house.desk)
+    leases.free_those_of_the_dead(house.desk)
     assert house.answers_all() == 1
 
 
 def test_a_stopping_worker_gives_its_turns_back_at_no_cost(house: House) -> None:
     accepted = house.asks("How long?")
     assert take(house.desk) is not None
-    release_leases(house.desk)
+    leases.release(house.desk)
     assert house.turn(accepted.turn_id).attempts == 0
+    assert house.answers_all() == 1
+
+
+def test_two_attempts_of_one_process_do_not_both_speak(house: House) -> None:
+    house.publish(followups={"enabled": True, "count": 3})
+    house.asks("How long?")
+    slow = take(house.desk)
+    assert slow is not None
+    _let_leases_run_out(house)
+    quick = take(house.desk)
+    assert quick is not None and quick.attempts == 2
+    answer_one(house.desk, quick)
+    answer_one(house.desk, slow)
+    assert len(house.said_to("Ann")) == 1
+
+
+def test_a_lease_under_which_nobody_works_runs_out(house: House) -> None:
+    house.asks("How long?")
+    taken = take(house.desk)
+    assert taken is not None
+    house.desk.drop(taken.lease)  # its thread ended without an answer
+    _let_leases_run_out(house)
+    leases.renew(house.desk)
+    assert house.answers_all() == 1
+
+
+def test_a_bot_that_cannot_be_read_fails_its_own_turns_only(house: House) -> None:
+    house.asks("Broken?", "Ann")
+    with house.services.db.write() as session:
+        session.connection().execute(update(BotVersion).values(config={"name": "shop", "unknown": 1}))
+    house.publish()
+    house.asks("Whole?", "Bo")
+    assert house.answers_all() == 2
+    with house.services.db.read() as session:
+        statuses = session.exec(select(Turn.status).order_by(col(Turn.id))).all()
+    assert statuses == [TurnStatus.FAILED, TurnStatus.DONE]
+
+
+def test_half_a_character_from_a_model_breaks_nothing(house: House) -> None:
+    chunk = '{"choices":[{"index":0,"delta":{"content":"%s"}}]}'
+    lines = [chunk % text for text in ("Yes ", "\\ud83d", "\\ude00", " and \\ud83d", " so \\u0000on.")]
+    raw = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode()
+    house.model.will(Behaviour(raw=raw))
+    accepted = house.asks("Emoji?")
+    house.answers_all()
+    assert house.said_to("Ann") == ["Yes 😀 and \ufffd so on."]
+    told = [event for event in watch(house.services, accepted.turn_id) if event is not None]
+    assert "".join(event.data["text"] for event in told if event.event == "delta").startswith("Yes 😀")
+    house.asks("And again?")
     assert house.answers_all() == 1
 
 
@@ -204,6 +258,41 @@ def test_an_answer_whose_events_redis_lost_is_told_from_its_rows(house: House) -
     told = [event for event in watch(house.services, accepted.turn_id, after=3) if event is not None]
     assert [(event.id, event.event) for event in told] == [(4, "done"), (5, "end")]
     assert told[0].data["text"] == "Three days."
+
+
+def test_a_stream_that_began_anew_does_not_hide_the_answer(house: House) -> None:
+    house.model.will_say("Three days.")
+    accepted = house.asks("How long?")
+    house.answers_all()
+    told = [event for event in watch(house.services, accepted.turn_id, after=57) if event is not None]
+    assert [(event.id, event.event) for event in told] == [(58, "done"), (59, "end")]
+
+
+def test_the_end_comes_although_the_worker_died_before_the_follow_ups(house: House) -> None:
+    accepted = house.asks("How long?")
+    house.answers_all()
+    house.services.redis.flushall()
+    with house.services.db.write() as session:
+        long_ago = utcnow() - timedelta(minutes=5)
+        session.connection().execute(update(Turn).values(followups=None, answered_at=long_ago))
+    assert [event.event for event in watch(house.services, accepted.turn_id) if event is not None] == ["done", "end"]
+
+
+def test_watching_a_turn_that_was_erased_ends(house: House) -> None:
+    accepted = house.asks("How long?")
+    with house.services.db.write() as session:
+        session.delete(session.get_one(Conversation, accepted.conversation_id))
+    assert [event.event for event in watch(house.services, accepted.turn_id) if event is not None] == ["error", "end"]
+
+
+def test_what_moderation_masks_stays_masked_in_memory(house: House) -> None:
+    with house.services.db.write() as session:
+        store.save_keyword_list(session, ModerationConfig(name="cards", keywords=("4711",), action="mask"))
+    house.publish(moderation={"lists": ["cards"]})
+    house.asks("My number is 4711.")
+    house.asks("What is it?")
+    house.answers_all()
+    assert all("4711" not in asked.text for asked in house.model.was_asked)
 
 
 def test_many_watchers_of_one_turn_each_see_everything(house: House) -> None:

@@ -15,7 +15,9 @@ from sqlmodel import func, select
 from admin.apply import apply_file
 from admin.changes import changes, write
 from admin.configuration import Wanted, read_configuration
+from admin.doctor import examine
 from admin.export import Snapshot, snapshot, to_yaml
+from admin.migrate import migrate
 from admin.store import channel_secrets, save_channel
 from admin.yaml_file import read_yaml
 from bot.config import BotConfig, ChannelConfig, Configuration
@@ -384,6 +386,16 @@ def test_the_demo_is_applied_exported_and_applied_again(house: Services, shop: W
     assert applied.queued == len(documents(house)) > 20
     assert apply_file(house, demo).lines == ()
     assert apply_file(house, shop(exported(house), "demo-copy.yaml"), prune=True).lines == ()
+
+
+def test_postgresql_takes_and_gives_the_same(open_house: Open, new_postgres: str, shop: Write) -> None:
+    house = open_house("pg", DATABASE_URL=new_postgres)
+    migrate(house.settings, "en")
+    apply_file(house, shop())
+    assert apply_file(house, shop()).lines == ()
+    assert apply_file(house, shop(exported(house), "copy.yaml"), prune=True).lines == ()
+    assert len(apply_file(house, shop("bots: [{name: alone}]", "alone.yaml"), prune=True).lines) == 7
+    assert next(finding for finding in examine(house) if finding.part == "database").text.startswith("PostgreSQL answers")
 
 
 @pytest.mark.parametrize("example", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda path: path.name)

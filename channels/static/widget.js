@@ -255,9 +255,9 @@
 
   /** Why a request failed. status 0: no answer came. retryAfter: seconds, where the server said so. */
   class Failure extends Error {
-    constructor(status, { message = "" } = {}, retryAfter = 0) {
+    constructor(status, { message = "", code = "" } = {}, retryAfter = 0) {
       super(message);
-      Object.assign(this, { status, retryAfter });
+      Object.assign(this, { status, code, retryAfter });
     }
   }
 
@@ -649,8 +649,8 @@
           return accepted;
         } catch (failure) {
           if (run.over) throw failure;
-          if (failure.status === 401 && !tries) {
-            await this.server.open(); // the token is too old: the question begins a new conversation
+          if ((failure.status === 401 || failure.code === "unknown_conversation") && !tries) {
+            await this.server.open(); // the token, or the conversation, is too old: the question begins a new conversation
             this.announce(this.say("expired"));
           } else if (failure.status >= 500 ? tries + 1 >= MAX_POSTS : failure.status) throw failure;
           await this.pause(run, tries);

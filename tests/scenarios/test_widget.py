@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -472,6 +472,20 @@ def test_a_session_that_is_no_longer_good_is_begun_anew(visit):
     ann.ask("First?")
     ann.answered()
     ann.page.locator("qingniao-chat").evaluate("chat => { chat.server.token = 'forged'; }")
+    ann.ask("And now?")
+    expect(ann.page.locator(".answer .text")).to_have_text(["Three days.", "Three days."])
+    ann.page.reload()
+    expect(ann.page.locator(".said")).to_have_text(["And now?"])
+
+
+def test_a_conversation_that_was_removed_is_begun_anew(visit, shop):
+    ann = visit("/chat/widget-plain", expected="404")
+    ann.ask("First?")
+    ann.answered()
+    conversation = ann.page.locator("qingniao-chat").evaluate("chat => chat.session.conversation_id")
+    with closing(sqlite3.connect(shop.data_dir / "qingniao.db", timeout=20)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys=ON")  # its messages go with it
+        connection.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
     ann.ask("And now?")
     expect(ann.page.locator(".answer .text")).to_have_text(["Three days.", "Three days."])
     ann.page.reload()

@@ -180,8 +180,9 @@ def _add(archive: tarfile.TarFile, members: dict[str, dict[str, Any]], name: str
 def restore(db: Database, settings: Settings, path: Path, overwrite: bool = False, locale: str = "en") -> Contents:
     """Make rows, documents and the kept key those of the backup at path: all, or nothing is changed.
 
-    The caller rebuilds the index afterwards. Raises ConfigError (a damaged or foreign file, one of a newer version,
-    stored secrets that SECRET_KEY does not open, something there already and not overwrite), StoreError.
+    The caller rebuilds the index afterwards; it is marked stale until then. Raises ConfigError (a damaged or foreign file,
+    one of a newer version, stored secrets that SECRET_KEY does not open, something there already and not overwrite),
+    StoreError.
     """
     with db.engine.connect() as connection:
         here = schema(connection, locale)
@@ -298,6 +299,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _replace(db: Database, settings: Settings, folder: Path, key: str | None) -> None:
     """The transaction: all rows out, all rows in, the folders swapped, commit; the folders back if that fails."""
+    from knowledge.ingest import mark_stale
+
     new, current, old = folder / "documents", settings.data_dir / "documents", folder / "documents.before"
     new.mkdir(exist_ok=True)
     swapped = False
@@ -308,6 +311,8 @@ def _replace(db: Database, settings: Settings, folder: Path, key: str | None) ->
                 connection.execute(table.delete())
             for table in SQLModel.metadata.sorted_tables:
                 _load(connection, table, folder / "rows" / f"{table.name}.jsonl")
+            mark_stale(session)
+            session.flush()
             if current.exists():
                 current.rename(old)
             swapped = True

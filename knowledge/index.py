@@ -146,6 +146,17 @@ class VectorIndex:
         self._call(lambda client: client.drop_collection(_collection(embedding), timeout=WRITE_TIMEOUT_S))
         self._known.discard(_collection(embedding))
 
+    def clear(self) -> None:
+        """Forget everything of every embedding."""
+
+        def ask(client: Any) -> None:
+            for name in client.list_collections(timeout=SEARCH_TIMEOUT_S):
+                if name.startswith(OURS):
+                    client.drop_collection(name, timeout=WRITE_TIMEOUT_S)
+
+        self._call(ask)
+        self._known.clear()
+
     def ping(self) -> None:
         """Raises SearchError when Milvus does not answer."""
         self._call(lambda client: client.list_collections(timeout=SEARCH_TIMEOUT_S))

@@ -24,7 +24,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from bot.db import Database
 from bot.errors import ModelError, SearchError, ServiceError
-from bot.tables import Chunk, Document, DocumentStatus, KnowledgeBase, utcnow
+from bot.tables import Chunk, Document, DocumentStatus, KnowledgeBase, Setting, utcnow
 from knowledge.embed import Embedders
 from knowledge.errors import DocumentError
 from knowledge.fetch import fetch
@@ -41,6 +41,7 @@ INDEX_DOCUMENTS = 200
 REBUILD_ROWS = 500
 DIGESTS_AT_ONCE = 500
 TITLE_CHARS = 500
+STALE = "index_is_stale"  # the setting that says so
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,27 @@ def unfinished(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Document).where(col(Document.status).in_(states))).one()
 
 
+def mark_stale(session: Session) -> None:
+    """Have the next `rebuild` begin with nothing: the rows were replaced, and their ids may name other vectors."""
+    session.merge(Setting(key=STALE, value=True))
+
+
+def is_stale(session: Session) -> bool:
+    """Whether what the index holds may belong to other rows."""
+    return session.get(Setting, STALE) is not None
+
+
 def rebuild(db: Database, index: VectorIndex) -> dict[str, tuple[int, int]]:
-    """Make the index hold what the rows hold: put in what is missing, take out what is too much.
+    """Make the index hold what the rows hold: put in what is missing, take out what is too much; all anew when it is stale.
 
     Returns embedding → (put in, taken out), for each that was not whole. Raises SearchError.
     """
+    with db.read() as session:
+        stale = is_stale(session)
+    if stale:
+        index.clear()
+        with db.write() as session:
+            session.connection().execute(delete(Setting).where(col(Setting.key) == STALE))
     mended: dict[str, tuple[int, int]] = {}
     with db.read() as session:
         embeddings = session.exec(select(KnowledgeBase.embedding).distinct()).all()

@@ -279,6 +279,28 @@ def test_a_lost_index_is_made_again_from_the_rows(house: House) -> None:
     shop.index.close()
 
 
+def test_an_index_with_the_vectors_of_other_rows_is_made_anew(house: House) -> None:
+    ingest.add_file(house, "handbook", "returns.md", RETURNS)
+    house.work()
+    rows = [(chunk.id or 0, chunk.base_id) for chunk in house.chunks()]
+    shop = ingest.open_workshop(house)
+    right = shop.embedders("builtin").passages(["退款要多久"])
+    before = shop.index.search("builtin", [rows[0][1]], right, 1)[0]
+    shop.index.upsert("builtin", rows, shop.embedders("builtin").passages(["red", "blue"]))
+    shop.index.upsert("another", rows, shop.embedders("builtin").passages(["red", "blue"]))
+    assert ingest.mend_index(house) == {}  # by their ids all are there
+    with house.db.write() as session:
+        steps.mark_stale(session)
+    house.redis.set(ingest.WHOLE, "1")
+    ingest.resume_waiting(house)
+    after = shop.index.search("builtin", [rows[0][1]], right, 1)[0]
+    assert (after[0].tolist(), after[1].round(4).tolist()) == (before[0].tolist(), before[1].round(4).tolist())
+    assert not shop.index.exists("another")
+    with house.db.read() as session:
+        assert not steps.is_stale(session)
+    shop.index.close()
+
+
 def test_without_an_index_documents_wait_and_words_are_searched(house: House) -> None:
     settings = house.settings
     elsewhere = House(type(settings)(**{**settings.__dict__, "milvus_uri": "http://127.0.0.1:1"}))

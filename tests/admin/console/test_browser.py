@@ -94,7 +94,7 @@ def test_from_key_to_answer(browser: Browser, system: Installation, model: Model
         debug = page.locator("#debug")
         debug.get_by_role("textbox").fill("When is my refund paid?")
         debug.get_by_role("button", name="Send").click()
-        expect(debug.get_by_text("Refunds take seven working days")).to_be_visible(timeout=ANSWER_MS)
+        expect(debug.locator(".said").last).to_contain_text("Refunds take seven working days", timeout=ANSWER_MS)
         trace = debug.locator(".trace")
         expect(trace).to_contain_text(f"{name}/{MODEL}", timeout=ANSWER_MS)
         trace.locator(".span").last.locator("summary").click()
@@ -133,7 +133,7 @@ def test_an_answer_is_stopped(browser: Browser, system: Installation, model: Mod
         debug = page.locator("#debug")
         debug.get_by_role("textbox").fill("Count for ever")
         debug.get_by_role("textbox").press("Enter")
-        expect(debug.get_by_text("word word")).to_be_visible(timeout=ANSWER_MS)
+        expect(debug.locator(".said").last).to_contain_text("word word", timeout=ANSWER_MS)
         debug.get_by_role("button", name="Stop").click()
         expect(debug.locator(".trace")).to_contain_text("Stopped", timeout=ANSWER_MS)
 
@@ -152,7 +152,7 @@ def test_a_document_is_uploaded_found_and_deleted(browser: Browser, system: Inst
             page.locator("input[type=file]").set_input_files(files)  # type: ignore[arg-type]
         rows = page.locator("#documents tbody tr")
         expect(rows).to_have_count(2)
-        expect(rows.get_by_text("Ready")).to_have_count(2, timeout=INGEST_MS)  # without a reload
+        expect(rows.get_by_text("Ready", exact=True)).to_have_count(2, timeout=INGEST_MS)  # without a reload
         page.get_by_role("searchbox", name="A question").fill("When must I return the umbrella?")
         page.get_by_role("button", name="Search").click()
         expect(page.locator(".passage").first).to_contain_text("nine days")

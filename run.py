@@ -39,6 +39,7 @@ from collections import deque  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 from honcho.environ import parse_procfile  # noqa: E402
 from honcho.printer import Message, Printer  # noqa: E402
@@ -46,6 +47,9 @@ from honcho.printer import Message, Printer  # noqa: E402
 from bot.errors import BotError, ConfigError  # noqa: E402
 from bot.settings import Settings, milvus_port_file, read_settings  # noqa: E402
 from bot.texts import say  # noqa: E402
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 HERE = Path(__file__).resolve().parent
 EMBEDDED = ("redis", "milvus")  # started first, stopped last
@@ -262,12 +266,16 @@ def _be_called(name: str) -> None:
         ctypes.CDLL(None).prctl(PR_SET_NAME, f"qn-{name}".encode()[:15])
 
 
+_built: Flask | None = None  # the application, built before the children are forked; it opens nothing by itself
+
+
 def _flask(arguments: list[str]) -> None:
     from flask.cli import FlaskGroup
 
     from app import create_app
 
-    FlaskGroup(create_app=create_app, set_debug_flag=False, load_dotenv=False).main(arguments, prog_name="flask")
+    create = create_app if _built is None else lambda: _built
+    FlaskGroup(create_app=create, set_debug_flag=False, load_dotenv=False).main(arguments, prog_name="flask")
 
 
 def _spawn(arguments: list[str]) -> int:
@@ -380,7 +388,8 @@ def _children(settings: Settings) -> list[Child]:
 
 
 def _preload() -> None:
-    """Import what the children share, then keep it out of the collector's sight, so that their pages stay shared."""
+    """Import and build what the children share, then keep it out of the collector's sight, so that their pages stay shared."""
+    global _built
     import gunicorn.app.base
     import gunicorn.workers.gthread
     import openai
@@ -389,7 +398,8 @@ def _preload() -> None:
 
     import app
 
-    assert all((gunicorn.app.base, gunicorn.workers.gthread, openai, pymilvus, rq.cron, app))
+    assert all((gunicorn.app.base, gunicorn.workers.gthread, openai, pymilvus, rq.cron))
+    _built = app.create_app()
     gc.collect()
     gc.freeze()
 

@@ -37,8 +37,7 @@ def whole_characters(pieces: Iterator[str]) -> Iterator[str]:
     for piece in pieces:
         text = half + piece
         half = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
-        if whole := mended(text[: len(text) - len(half)]):
-            yield whole
+        yield mended(text[: len(text) - len(half)])  # an empty one too: it says that the stream is alive
     if half:
         yield mended(half)
 

@@ -278,13 +278,25 @@ def _flask(arguments: list[str]) -> None:
     FlaskGroup(create_app=create, set_debug_flag=False, load_dotenv=False).main(arguments, prog_name="flask")
 
 
-def _spawn(arguments: list[str]) -> int:
-    """Begin one of our commands in a process of its own, with our output; its pid."""
+def _listen(arguments: list[str]) -> tuple[int, str]:
+    """Run one of our commands to its end: (exit code, what it printed)."""
+    reading, writing = os.pipe()
+    pid = _spawn(arguments, writing)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        told = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told
+
+
+def _spawn(arguments: list[str], output: int | None = None) -> int:
+    """Begin one of our commands in a process of its own; its pid. output: where it prints, else where we do."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             _be_a_child()
+            if output is not None:
+                os.dup2(output, 1)
             _flask(arguments)
             code = 0
         except SystemExit as exit_:
@@ -426,7 +438,8 @@ def main() -> int:
     except BotError as error:
         print(error, file=sys.stderr)
         return 1
-    if code := os.waitstatus_to_exitcode(os.waitpid(_spawn(["prepare"]), 0)[1]):
+    code, first_password = _listen(["prepare"])
+    if code:
         return code
     _preload()
     supervisor = Supervisor(_children(settings))
@@ -435,9 +448,11 @@ def main() -> int:
     if supervisor.run(lambda: _is_ready(settings), READY_S):
         if supervisor.run_aside(["seed"]) != 0:
             supervisor.say(say("run.no_demo", locale))
+        print(first_password, end="", flush=True)  # last, where it is seen
         supervisor.say(say("run.ready", locale))
         supervisor.run()
     elif not supervisor.stopping:
+        print(first_password, end="", flush=True)
         supervisor.say(say("run.not_ready", locale, seconds=READY_S))
         supervisor.exit_code = 1
     code = supervisor.stop()

@@ -61,9 +61,9 @@ def accept(
             accepted = _store(session, route, incoming, conversation_id, overrides)
     except exc.IntegrityError:
         with services.db.read() as session:
-            before = session.connection().execute(
-                _EARLIER, {"channel": route.channel_id, "platform": incoming.message_id}
-            ).first()
+            before = (
+                session.connection().execute(_EARLIER, {"channel": route.channel_id, "platform": incoming.message_id}).first()
+            )
         if before is None:  # it was no repeat
             raise
         return Accepted(before.conversation_id, before.id, before.turn_id, repeated=True)

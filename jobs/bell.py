@@ -75,5 +75,3 @@ def wait_for_ding(services: Services, seconds: int) -> bool:
     except redis.RedisError as error:
         logger.debug("not idling without Redis: %s", error)
         return False
-
-

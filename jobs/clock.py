@@ -25,7 +25,13 @@ def run(services: Services) -> None:
         scheduler = CronScheduler(services.redis, logging_level=logging.WARNING)
         # Expired before the next one comes: without workers the queue holds one of each, not thousands.
         scheduler.register(
-            reply.answer_waiting, REPLIES, interval=RING_S, result_ttl=0, ttl=RING_S + 1, failure_ttl=60, job_timeout=JOB_TIMEOUT_S
+            reply.answer_waiting,
+            REPLIES,
+            interval=RING_S,
+            result_ttl=0,
+            ttl=RING_S + 1,
+            failure_ttl=60,
+            job_timeout=JOB_TIMEOUT_S,
         )
         for job, interval in ((housekeeping.resume_documents, RESUME_S), (housekeeping.tidy, TIDY_S)):
             scheduler.register(job, HEAVY, interval=interval, result_ttl=0, ttl=interval, failure_ttl=86400)

@@ -107,4 +107,3 @@ def _metrics(services: Services) -> Response:
     except redis.RedisError as error:
         logger.warning("metrics without Redis: %s", error)
     return Response(generate_latest(registry), mimetype="text/plain; version=0.0.4; charset=utf-8")
-

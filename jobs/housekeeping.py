@@ -34,9 +34,13 @@ def tidy() -> None:
     try:
         with services.db.write() as session:
             said = exists(select(col(Message.id)).where(col(Message.conversation_id) == col(Conversation.id)))
-            session.connection().execute(delete(Conversation).where(
+            session.connection().execute(
+                delete(Conversation).where(
                     # A first message that comes at this moment has raised the sequence, whatever this snapshot sees.
-                    col(Conversation.created_at) < utcnow() - EMPTY_FOR, col(Conversation.sequence) == 0, ~said
-                ))
+                    col(Conversation.created_at) < utcnow() - EMPTY_FOR,
+                    col(Conversation.sequence) == 0,
+                    ~said,
+                )
+            )
     finally:
         services.close()

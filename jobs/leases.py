@@ -87,9 +87,7 @@ def free_those_of_the_dead(desk: Desk) -> None:
 def _free(session: Session, leases: list[str]) -> None:
     if leases:
         session.connection().execute(
-            update(Conversation)
-            .where(col(Conversation.lease_owner).in_(leases))
-            .values(lease_owner=None, lease_until=None)
+            update(Conversation).where(col(Conversation.lease_owner).in_(leases)).values(lease_owner=None, lease_until=None)
         )
 
 

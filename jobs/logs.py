@@ -8,6 +8,8 @@ import sys
 
 from bot.settings import Settings
 
+CHATTY = ("rq.worker", "rq.job", "rq.cron", "httpx2", "httpcore2", "openai", "gunicorn.error", "alembic", "pymilvus", "faiss")
+
 
 class JsonLine(logging.Formatter):
     """One JSON object a line: time, level, logger, message and, where there is one, the exception."""
@@ -37,5 +39,5 @@ def set_up_logging(settings: Settings) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(settings.log_level)
-    for chatty in ("rq.worker", "rq.job", "rq.cron", "httpx2", "httpcore2", "openai", "gunicorn.error", "alembic", "pymilvus", "faiss"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))

@@ -113,7 +113,9 @@ def nearby(services: Services, turn: Question) -> Sequence[Passage]:
             .options(defer(Chunk.vector))  # type: ignore[arg-type]
         )
         beside = session.exec(
-            wanted.where(col(Chunk.document_id).in_(documents)).order_by(col(Chunk.document_id), col(Chunk.position)).limit(NEARBY)
+            wanted.where(col(Chunk.document_id).in_(documents))
+            .order_by(col(Chunk.document_id), col(Chunk.position))
+            .limit(NEARBY)
         ).all()
         pairs = session.exec(wanted.where(col(Chunk.question).is_not(None)).order_by(col(Chunk.id)).limit(NEARBY)).all()
     return [

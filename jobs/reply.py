@@ -258,8 +258,9 @@ def _tell(writer: Writer, message_id: str, reply: Reply, followups_wanted: bool)
     if reply.finish == "error":
         writer.tell("error", {"code": reply.error_code or "error", "message": reply.text}, *closing)
     else:
-        writer.tell("done", done_event(message_id, reply.text, [citation_row(c) for c in reply.citations],
-                                       reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.finish), *closing)  # fmt: skip
+        citations = [citation_row(citation) for citation in reply.citations]
+        read, said = reply.usage.prompt_tokens, reply.usage.completion_tokens
+        writer.tell("done", done_event(message_id, mended(reply.text), citations, read, said, reply.finish), *closing)
 
 
 def done_event(
@@ -289,7 +290,8 @@ def _follow_up(services: Services, taken: Taken, reply: Reply, writer: Writer, m
             questions = parts.suggest(made.question, reply, made.parts)
         with services.db.write() as session:
             connection = session.connection()
-            connection.execute(_SUGGEST, {"turn": taken.turn_id, "questions": questions, "spans": parts.as_rows(made.parts.trace)})
+            spans = parts.as_rows(made.parts.trace)
+            connection.execute(_SUGGEST, {"turn": taken.turn_id, "questions": questions, "spans": spans})
             connection.execute(_LET_GO, {"conversation": taken.conversation_id, "lease": taken.lease})
     except StoreError as error:  # the answer is out; the lease runs out
         logger.warning("the follow-ups of turn %s were not stored: %s", taken.turn_id, error)

@@ -45,9 +45,7 @@ class ThreadWorker(BaseWorker):
         self._running: dict[Execution, tuple[Job, threading.Thread]] = {}
         self._running_lock = threading.Lock()
 
-    def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[Job, Queue] | None:
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> tuple[Job, Queue] | None:
         """Take a job off the queue only when there is a thread for it."""
         while not self._free.acquire(timeout=1):
             if self.desk.stopping.is_set():

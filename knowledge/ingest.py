@@ -313,7 +313,7 @@ def _swap(session: Session, document: Document, title: str, pieces: list[Piece])
     _bump(session, row.base_id)
     session.add_all(fresh)
     row.total_chunks, row.done_chunks = len(fresh), sum(chunk.vector is not None for chunk in fresh)
-    logger.info("document %s read: pieces=%d known=%d", row.id, len(fresh), row.done_chunks)
+    logger.debug("document %s read: pieces=%d known=%d", row.id, len(fresh), row.done_chunks)
     return embedding, [chunk.id or 0 for chunk in old]
 
 

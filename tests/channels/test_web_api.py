@@ -96,7 +96,7 @@ def test_a_visitor_comes_back_to_his_conversation_and_may_begin_a_new_one(http: 
     turn_id = ask(http, token, "你好")["turn_id"]
     events(http, token, turn_id)
     back = http.post("/api/chat/shop-web/sessions", json={"token": token}).json()
-    assert [m["text"] for m in back["messages"]][0] == "你好" and back["active_turn_id"] is None
+    assert back["messages"][0]["text"] == "你好" and back["active_turn_id"] is None
     new = http.post("/api/chat/shop-web/sessions", json={"token": token, "new": True}).json()
     assert new["messages"] == [] and new["conversation_id"] != back["conversation_id"]
     assert http.post(f"/api/chat/turns/{turn_id}/feedback", json={"rating": "up"}, headers=headers(new["token"])).is_success
@@ -150,9 +150,7 @@ def test_a_text_that_cannot_be_asked_is_refused_in_words(
 )
 def test_strange_text_is_answered_and_kept_readable(http: httpx2.Client, token: str, text: str) -> None:
     body = json.dumps({"text": text, "client_message_id": uuid.uuid4().hex})  # ASCII: a lone surrogate stays an escape
-    response = http.post(
-        "/api/chat/messages", content=body, headers=headers(token, **{"Content-Type": "application/json"})
-    )
+    response = http.post("/api/chat/messages", content=body, headers=headers(token, **{"Content-Type": "application/json"}))
     assert response.status_code == 202, response.text
     told = events(http, token, response.json()["turn_id"])
     assert told[-1][1] == "end" and any(name == "done" for _, name, _ in told)
@@ -226,9 +224,9 @@ def test_a_foreign_origin_is_refused_and_the_own_one_is_not(http: httpx2.Client,
 def test_errors_speak_the_callers_language(http: httpx2.Client, token: str) -> None:
     body = {"text": "", "client_message_id": "m"}
     told = {
-        language: http.post(
-            "/api/chat/messages", json=body, headers=headers(token, **{"Accept-Language": language})
-        ).json()["error"]["message"]
+        language: http.post("/api/chat/messages", json=body, headers=headers(token, **{"Accept-Language": language})).json()[
+            "error"
+        ]["message"]
         for language in ("zh-CN", "en")
     }
     assert told["zh-CN"] != told["en"] and told["en"].isascii()

@@ -36,9 +36,7 @@ class Newcomer:
         env = keep | {"PORT": str(self.port), "LANG": "en_US.UTF-8", "PYTHON": sys.executable}
         self.log.write_text("")
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                ["make", "run"], cwd=self.clone, env=env, stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(["make", "run"], cwd=self.clone, env=env, stdout=log, stderr=log, start_new_session=True)
 
     def waits_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         def ready() -> bool:

@@ -104,8 +104,8 @@ def take(desk: Desk) -> Taken | None:
 
 def _take_under(lease: str, services: Services) -> tuple[Taken | None, bool]:
     """(the turn, whether more conversations wait). Nothing is read here that could be wrong: that is the turn's own trouble."""
-    now = utcnow()
     with services.db.write() as session:
+        now = utcnow()  # here: a thread that waited for its turn to write finds what came meanwhile
         connection = session.connection()
         statement = _TAKE_SQLITE if services.db.is_sqlite else _TAKE
         held = connection.execute(statement, {"lease": lease, "until": now + timedelta(seconds=LEASE_S), "now": now}).first()

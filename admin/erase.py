@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from rq.job import Job
@@ -164,13 +165,21 @@ def _rewrite_log(client: redis.Redis) -> None:
     try:
         if (client.config_get("appendonly") or {}).get("appendonly") != "yes":
             return
+        _wait_for_rewrite(client)  # one that began before would still hold what was erased
         client.bgrewriteaof()
-        end = time.monotonic() + REWRITE_S
-        while time.monotonic() < end and (client.info("persistence")["aof_rewrite_in_progress"]
-                                          or client.info("persistence")["aof_rewrite_scheduled"]):  # fmt: skip
-            time.sleep(LOOK_S)
+        _wait_for_rewrite(client)
     except redis.ResponseError as error:  # a hosted Redis may not allow it; it rewrites its file by itself
         logger.info("the append-only file is rewritten later: %s", error)
+
+
+def _wait_for_rewrite(client: redis.Redis) -> None:
+    """Wait until Redis writes no new append-only file, for REWRITE_S at most."""
+    end = time.monotonic() + REWRITE_S
+    while time.monotonic() < end:
+        state: Any = client.info("persistence")
+        if not (state["aof_rewrite_in_progress"] or state["aof_rewrite_scheduled"]):
+            return
+        time.sleep(LOOK_S)
 
 
 def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Installation, wait_for
+from tests.waiting import free_port
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[Installation]:
+    """An installation of these tests' own: what others left behind is not the doctor's business here."""
+    with tempfile.TemporaryDirectory(prefix="qn-") as folder:
+        installation = Installation(free_port(), Path(folder)).start()
+        yield installation
+        installation.stop()
 
 
 def test_a_question_takes_the_road_of_every_message(system: Installation) -> None:

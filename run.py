@@ -11,6 +11,8 @@ import sys
 
 SETTINGS_FOR_A_SMALL_MACHINE = {
     "MALLOC_ARENA_MAX": "2",  # many threads would keep an arena each
+    "MALLOC_TRIM_THRESHOLD_": "65536",  # what a burst took is given back
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # the index server would keep what it freed
     "OMP_NUM_THREADS": "1",  # spinning threads would take the second core from chats
     "OMP_WAIT_POLICY": "passive",
     "OPENBLAS_NUM_THREADS": "1",
@@ -405,12 +407,13 @@ def _preload() -> None:
     import gunicorn.app.base
     import gunicorn.workers.gthread
     import openai
-    import pymilvus
     import rq.cron
 
     import app
+    from knowledge import index
 
-    assert all((gunicorn.app.base, gunicorn.workers.gthread, openai, pymilvus, rq.cron))
+    assert all((gunicorn.app.base, gunicorn.workers.gthread, openai, rq.cron))
+    index.preload()
     _built = app.create_app()
     gc.collect()
     gc.freeze()
@@ -438,10 +441,10 @@ def main() -> int:
     except BotError as error:
         print(error, file=sys.stderr)
         return 1
+    _preload()
     code, first_password = _listen(["prepare"])
     if code:
         return code
-    _preload()
     supervisor = Supervisor(_children(settings))
     for child in supervisor.children:
         supervisor.start(child)

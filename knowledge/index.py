@@ -236,6 +236,11 @@ def _foreign_errors() -> tuple[type[Exception], ...]:
     return (_pymilvus().MilvusException, grpc.RpcError, OSError, ValueError)
 
 
+def preload() -> None:
+    """Import now what the first use would; opens nothing, so that it may be done before a fork."""
+    _pymilvus()
+
+
 @functools.cache
 def _pymilvus() -> Any:
     if "pymilvus" in sys.modules or "pandas" in sys.modules:

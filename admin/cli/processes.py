@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ logger = logging.getLogger(__name__)
 WAIT_S = 60
 WEB_THREADS = 400  # an event stream, or a callback that waits for its answer, keeps one
 STREAM_GRACE_S = 2
+REPLIES_NICENESS = 5  # where both want a core, a message is acknowledged before another is answered
 
 
 @command("redis")
@@ -152,18 +152,9 @@ def replies_command() -> None:
     house = services()
     _wait_for("database", lambda: database_is_ready(house))
     _wait_for("redis", lambda: redis_is_ready(house))
-    threading.Thread(target=_warm_up, args=(house,), name="warm-up", daemon=True).start()
+    os.nice(REPLIES_NICENESS)
     Crew(open_desk(house), house.settings.reply_threads).work()
     os._exit(0)  # threads whose turns were given back are not waited for
-
-
-def _warm_up(house: Services) -> None:
-    """Load what the first question would wait for: the embedding model, the HTTP client and its certificates."""
-    house.llm.warm_up()
-    try:
-        house.searcher.warm_up()
-    except BotError as error:
-        logger.warning("the embedding model is not ready: %s", error)
 
 
 @command("worker")

@@ -331,10 +331,6 @@ class Llm:
                 )
             return self._clients[key]
 
-    def warm_up(self) -> None:
-        """Do now what the first call would wait for (some 0.2 s): make the HTTP client, which loads certificates."""
-        self._client(Endpoint("nobody", "http://127.0.0.1:9/v1", "", ""))
-
     def breaker(self, endpoint: Endpoint) -> Breaker:
         """The endpoint's breaker."""
         with self._lock:

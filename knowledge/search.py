@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
-from bot.config import BUILTIN
 from bot.db import Database
 from bot.errors import ModelError, SearchError
 from bot.settings import Settings
@@ -99,10 +98,6 @@ class Searcher:
         self._lock = threading.Lock()
         self._bases = Bases(db, in_memory)
         self._questions: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
-
-    def warm_up(self) -> None:
-        """Load what the first question would wait for: the built-in model. Raises SearchError when it is not there."""
-        self._embedders(BUILTIN).questions(["warm"])
 
     def close(self) -> None:
         self._index.close()
